@@ -1,0 +1,126 @@
+"""The store seam: one named index in one vector database, document-shaped.
+
+A store keeps three things and nothing else knows where: the index's spec (opaque JSON here), one record a document, and
+the chunks with their vectors. Truth about what is indexed lives here, so two machines that open the same store agree.
+
+The write order of a replace is the protocol's heart; `ctxindex.stores.replacing` has it, written once, for all.
+A reader never sees a document half written: `search` and `chunks` return chunks of live revisions only.
+
+A connector is a class with this shape, registered under the entry-point group `ctxindex.stores`, that passes
+`ctxindex.stores.conformance`. Connectors import `ctxindex.stores`, `ctxindex.types` and `ctxindex.errors`, nothing else
+of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ctxindex.stores.filters import Filter
+    from ctxindex.types import DocumentRecord, DocumentRevision, FloatArray, Hit, StoredChunk, VectorLayout
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLocation:
+    """Where an index is. A connector reads what concerns it.
+
+    `path` is the folder for an embedded database, `url` the address of a served one (then `path` is not used),
+    `options` anything more that a connector documents. Secrets (API keys) come from the connector's own environment
+    variables; they are never part of a location, and never stored.
+    """
+
+    index: str
+    path: Path
+    url: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Live chunks, and records by status."""
+
+    documents: int
+    chunks: int
+    failed: int
+
+
+class Store(Protocol):
+    """One index in one database.
+
+    Every method may raise `StoreError` with a sentence that says what to do. Methods other than `read_spec`, `create`
+    and `close` need an index that exists, and raise `IndexNotFoundError` otherwise. `search`, `chunks`, `records` and
+    `counts` may be called from several threads at once; methods that write, from one thread at a time.
+    """
+
+    @classmethod
+    def connect(cls, location: StoreLocation) -> Store:
+        """Open the database; makes nothing until `create`.
+
+        Raises:
+            StoreError: the database cannot be reached, or another process holds it.
+        """
+        ...
+
+    @property
+    def location(self) -> str:
+        """The database and index for a person to read: no secrets, no absolute path unless one was given."""
+        ...
+
+    def read_spec(self) -> dict[str, Any] | None:
+        """The spec given to `create`, or None where the index does not exist."""
+        ...
+
+    def create(self, spec: Mapping[str, Any], layout: VectorLayout) -> None:
+        """Make an empty index that carries `spec`; atomic to readers: `read_spec` is None until all is in place."""
+        ...
+
+    def records(self, doc_ids: Collection[str] | None = None) -> Iterator[DocumentRecord]:
+        """The records of the documents named (those that exist), or of all; in no particular order."""
+        ...
+
+    def put_records(self, records: Sequence[DocumentRecord]) -> None:
+        """Insert or overwrite records by doc_id. Durable on return."""
+        ...
+
+    def replace(self, documents: Sequence[DocumentRevision]) -> None:
+        """Make each document's chunks exactly those given, and its record live. Durable on return.
+
+        Killed at any moment, each document keeps either its old chunks or has all of its new ones, and `recover` ends
+        the rest. Documents must be distinct; a document may have any number of chunks.
+        """
+        ...
+
+    def recover(self) -> list[str]:
+        """End what a killed run left in flight; returns the doc_ids that were rolled back and must be encoded again."""
+        ...
+
+    def delete(self, doc_ids: Collection[str]) -> None:
+        """Remove records and chunks; unknown ids are ignored."""
+        ...
+
+    def search(self, query: FloatArray, k: int, where: Filter | None = None) -> list[Hit]:
+        """The `k` live chunks nearest to `query`, (dim,) float32, by cosine; best first, fewer where fewer match.
+
+        `where` is applied before ranking, so k matching chunks are returned where k exist.
+        """
+        ...
+
+    def chunks(self, doc_id: str, *, vectors: bool = False) -> list[StoredChunk]:
+        """All live chunks of a document, by ordinal; empty where there are none."""
+        ...
+
+    def counts(self) -> Counts:
+        """How much is in the index."""
+        ...
+
+    def maintain(self) -> None:
+        """Fold away what many small writes leave behind (compaction, index upkeep). Safe at any time."""
+        ...
+
+    def close(self) -> None:
+        """Release files, locks and connections; harmless when repeated."""
+        ...
