@@ -153,8 +153,8 @@ class DocumentRecord:
 
     `revision` is the revision whose chunks are live in the store, or "" if there are none (a document that has only
     ever failed). `status` is "failed" with `error` set where the source could not be indexed at the last attempt;
-    chunks of an earlier revision then stay live. `pending` is the record that a replace in flight will leave behind: it is
-    written before the first chunk and cleared by the flip, so a run that finds it knows what was interrupted.
+    chunks of an earlier revision then stay live. `pending` is the record that a replace in flight will leave behind:
+    written before the first chunk and cleared last, so that a run that finds it knows what was interrupted.
     `updated_at` is UTC, ISO 8601, and takes no part in comparisons between records.
     """
 
