@@ -202,6 +202,7 @@ class Hit:
     """One chunk that answers a query. `score` is the cosine similarity to the query: higher is better, at most 1."""
 
     doc_id: str
+    revision: str
     chunk_id: str
     ordinal: int
     start: int

@@ -1,0 +1,135 @@
+"""The chunker: blocks of a document -> pieces -> spans that are exact and never larger than asked for.
+
+    recursive   paragraphs, lines, words: the largest that fit
+    markdown    the same, and no chunk crosses a heading (of any format whose headings were found in loading)
+    tokens      a fixed number of the model's tokens, wherever that cuts
+
+A document is handed to the splitter in blocks of bounded length, so that time and memory stay in proportion to it.
+Sizes are in tokens of the model, as it will read the chunk, or in characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from ctxindex.chunking.sections import headings_at, page_at, section_blocks
+from ctxindex.chunking.spans import Measure, Span, align, extend_back, fit, shrink
+from ctxindex.chunking.splitters import Splitter, recursive_splitter, token_splitter
+from ctxindex.errors import ConfigError, DocumentError
+from ctxindex.spec import ChunkerSpec
+from ctxindex.types import Chunk, Document, Tokenizer
+
+CHUNKERS = ("recursive", "markdown", "tokens")
+DEFAULT_CHUNK_SIZE = 128
+"""Tokens."""
+
+_SMALLEST = 8
+_BLOCK = 50_000
+"""Characters given to the splitter at once."""
+
+_CHARS_PER_TOKEN = 20
+"""A chunk counts at least one token for every 20 characters: a word without end is one unknown token to some models."""
+
+_MEMORISED = 40
+"""Characters of the longest text whose length is remembered: the same words are measured over and over."""
+
+
+def load_chunker(spec: ChunkerSpec, tokenizer: Tokenizer) -> SpanChunker:
+    """The chunker that `spec` describes, measuring with `tokenizer`.
+
+    Raises:
+        ConfigError: the settings cannot be used; the message names the flag.
+    """
+    if spec.name not in CHUNKERS:
+        raise ConfigError(f"--chunker {spec.name} is none of {', '.join(CHUNKERS)}")
+    if spec.unit not in ("tokens", "chars"):
+        raise ConfigError(f"--chunk-unit {spec.unit} is none of tokens, chars")
+    if spec.size < _SMALLEST:
+        raise ConfigError(f"--chunk-size {spec.size} is too small: at least {_SMALLEST} {spec.unit}")
+    if not 0 <= spec.overlap <= spec.size // 2:
+        raise ConfigError(f"--chunk-overlap {spec.overlap} must be 0 to half the chunk size ({spec.size // 2})")
+    if spec.name == "tokens" and spec.unit != "tokens":
+        raise ConfigError("--chunker tokens counts in tokens: drop --chunk-unit chars, or take --chunker recursive")
+    return SpanChunker(spec, tokenizer)
+
+
+class SpanChunker:
+    """Implements `ctxindex.types.Chunker` for a `ChunkerSpec`."""
+
+    def __init__(self, spec: ChunkerSpec, tokenizer: Tokenizer) -> None:
+        self.spec = spec
+        self._tokenizer = tokenizer
+        self._measure = len if spec.unit == "chars" else _token_measure(tokenizer)
+        size = spec.size - spec.overlap
+        self._split: Splitter = (
+            token_splitter(size, tokenizer) if spec.name == "tokens" else recursive_splitter(size, self._measure)
+        )
+
+    def chunk(self, document: Document) -> tuple[Chunk, ...]:
+        """See `ctxindex.types.Chunker.chunk`."""
+        text = document.text
+        spans = self._readable(text, [span for block in self._blocks(document) for span in self._spans(text, block)])
+        if not spans:
+            raise DocumentError("no text that the model can read")
+        if self.spec.overlap:
+            spans = list(self._overlapped(text, spans))
+        return tuple(
+            Chunk(ordinal, start, end, text[start:end], _place(document, start, end))
+            for ordinal, (start, end) in enumerate(spans)
+        )
+
+    def _blocks(self, document: Document) -> Iterator[Span]:
+        sections = section_blocks(document) if self.spec.name == "markdown" else [(0, len(document.text))]
+        for start, end in sections:
+            while end - start > _BLOCK:
+                stop = _break_before(document.text, start, start + _BLOCK)
+                yield start, stop
+                start = stop
+            yield start, end
+
+    def _spans(self, text: str, block: Span) -> Iterator[Span]:
+        start, end = shrink(text, block)
+        size = self.spec.size - self.spec.overlap
+        for span in align(text, self._split(text[start:end]), start):
+            yield from fit(text, span, size, self._measure)
+
+    def _readable(self, text: str, spans: list[Span]) -> list[Span]:
+        """The spans that the model gets any token of: invisible characters alone make no chunk."""
+        counts = self._tokenizer.count([text[start:end] for start, end in spans])
+        return [span for span, count in zip(spans, counts, strict=True) if count]
+
+    def _overlapped(self, text: str, spans: list[Span]) -> Iterator[Span]:
+        floor = spans[0][0]
+        for span in spans:
+            yield extend_back(text, span, floor, self.spec.overlap, self.spec.size, self._measure)
+            floor = span[0]
+
+
+def _token_measure(tokenizer: Tokenizer) -> Measure:
+    def count(text: str) -> int:
+        return max(tokenizer.count([text])[0], -(-len(text) // _CHARS_PER_TOKEN))
+
+    remembered = lru_cache(maxsize=1 << 16)(count)
+    return lambda text: remembered(text) if len(text) <= _MEMORISED else count(text)
+
+
+def _break_before(text: str, start: int, limit: int) -> int:
+    """A place to cut in `(start, limit]`: behind the last paragraph, line or word, or at the limit if there is none."""
+    for separator in ("\n\n", "\n", " "):
+        found = text.rfind(separator, start + 1, limit)
+        if found > start:
+            return found + len(separator)
+    return limit
+
+
+def _place(document: Document, start: int, end: int) -> dict[str, Any]:
+    place: dict[str, Any] = {}
+    if document.pages:
+        place["page"] = page_at(document, start)
+        if (last := page_at(document, end - 1)) != place["page"]:
+            place["page_end"] = last
+    if headings := headings_at(document, start):
+        place["headings"] = list(headings)
+    return place

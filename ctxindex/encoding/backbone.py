@@ -1,0 +1,100 @@
+"""The transformer itself: rows of ids in, sums of token states out. torch comes in here, when it is needed.
+
+`Backbone` is the seam between the arithmetic of windows and the network, so that the first can be tested without the
+second: a stand-in whose "state" is the token id shows every mistake of ownership as a wrong whole number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ctxindex.encoding.rows import Row
+from ctxindex.encoding.runtime import resolve_device, resolve_dtype
+from ctxindex.errors import ModelError
+from ctxindex.metering import Meter
+
+if TYPE_CHECKING:
+    import torch
+
+    from ctxindex.types import FloatArray
+
+
+class Backbone(Protocol):
+    """A network that gives every token a state."""
+
+    def place_sums(self, rows: Sequence[Row]) -> FloatArray:
+        """The sum of the states over each place of each row, in order: (places of all rows, dim) float32.
+
+        Rows may differ in length; a row's result does not depend on the other rows beyond rounding.
+        """
+        ...
+
+
+class TransformerBackbone:
+    """A transformers encoder, loaded from `folder` at construction.
+
+    Raises:
+        ModelError: the folder cannot be loaded.
+    """
+
+    def __init__(self, folder: Path, *, pad_id: int, dtype: str, device: str, meter: Meter) -> None:
+        with meter.time("model"):
+            self._device = resolve_device(device)
+            self._model = _load(folder, resolve_dtype(dtype)).to(self._device)
+        self._pad_id = pad_id
+        self._meter = meter
+
+    def place_sums(self, rows: Sequence[Row]) -> FloatArray:
+        """See `Backbone.place_sums`."""
+        import torch
+
+        with torch.inference_mode():
+            states = self._states(rows)  # (rows, longest, dim)
+            sums = [
+                states[number, place.start : place.end].sum(dim=0, dtype=torch.float32)
+                for number, row in enumerate(rows)
+                for place in row.places
+            ]
+            result: FloatArray = torch.stack(sums).cpu().numpy()
+        return result
+
+    def _states(self, rows: Sequence[Row]) -> torch.Tensor:
+        import torch
+
+        longest = max(row.length for row in rows)
+        ids = np.full((len(rows), longest), self._pad_id, dtype=np.int64)
+        mask = np.zeros((len(rows), longest), dtype=np.int64)
+        for number, row in enumerate(rows):
+            ids[number, : row.length] = row.ids
+            mask[number, : row.length] = 1
+        inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(self._device)}
+        if not mask.all():  # rows of one length need no mask, and attention is faster without
+            inputs["attention_mask"] = torch.from_numpy(mask).to(self._device)
+        with self._meter.time("forward"):
+            states: torch.Tensor = self._model(**inputs).last_hidden_state
+            if self._device.type != "cpu":
+                torch.accelerator.synchronize()
+        return states
+
+
+def _load(folder: Path, dtype: torch.dtype) -> Any:
+    from transformers import AutoModel
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging  # its functions carry no types
+    # The loader reports weights it left out (the pooler, which token states do not pass through) and draws a bar.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model = AutoModel.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa", use_safetensors=True)
+    except Exception as error:  # transformers raises many kinds for a folder it cannot load
+        raise ModelError(f"cannot load the model in {folder}: {str(error).strip().splitlines()[0]}") from None
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()
+    return model.eval()

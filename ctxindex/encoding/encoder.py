@@ -1,0 +1,140 @@
+"""The encoder seam, and the door to it: `load_encoder`.
+
+An encoder takes whole documents and gives as many vectors as there are chunks. Documents stream in and out; it may
+look ahead to fill its batches, but a document's vectors never depend on what shares a batch with it. An encoder behind
+an API that takes nested lists of chunks fits the same shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from ctxindex.encoding.checkpoint import Checkpoint, open_checkpoint
+from ctxindex.errors import ConfigError, MismatchError
+from ctxindex.metering import Meter
+from ctxindex.spec import METHODS, EncoderSpec, Method
+
+if TYPE_CHECKING:
+    from ctxindex.encoding.local import LocalEncoder
+    from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument, FloatArray, Tokenizer
+
+DEFAULT_MODEL = "minilm"
+WINDOW_OVERLAP = 10
+"""The most chunks that neighbouring windows share; in practice a quarter of the window is the tighter bound."""
+
+_SMALLEST_WINDOW = 16
+
+
+class Encoder(Protocol):
+    """Turns the chunks of documents, and queries, into vectors."""
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """What decides the vectors."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, which chunking measures with."""
+        ...
+
+    def encode_documents(self, documents: Iterable[ChunkedDocument]) -> Iterator[EncodedDocument | FailedDocument]:
+        """Each document with one unit vector a chunk, or why it has none; in the order in which they are done."""
+        ...
+
+    def encode_queries(self, queries: Sequence[str]) -> FloatArray:
+        """(queries, dim) float32, unit rows: the model's ordinary embedding of a text, with the query prefix."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderOptions:
+    """What a user may choose about an encoder; None takes what the model's files say.
+
+    `max_tokens` lowers the window. `device` and `batch_tokens` (the padded size of a batch) decide nothing beyond
+    rounding, and are no part of a spec.
+    """
+
+    method: Method | None = None
+    max_tokens: int | None = None
+    dtype: str = "float32"
+    device: str = "auto"
+    batch_tokens: int | None = None
+
+
+def load_encoder(
+    model: str = DEFAULT_MODEL, options: EncoderOptions | None = None, meter: Meter | None = None
+) -> LocalEncoder:
+    """An encoder for the model of that name: `minilm`, a local folder, or `owner/model` on the hub.
+
+    Files are read and the weights' digest is checked here; torch is imported with the first forward pass.
+
+    Raises:
+        ModelError: the model cannot be found or used.
+        ConfigError: an option does not fit the model.
+    """
+    from ctxindex.encoding.local import LocalEncoder
+
+    options = options or EncoderOptions()
+    meter = meter or Meter()
+    with meter.time("model"):
+        checkpoint = open_checkpoint(model)
+        spec = _spec(checkpoint, options)
+    return LocalEncoder(checkpoint, spec, options, meter)
+
+
+def restore_encoder(
+    stored: EncoderSpec, *, model: str | None = None, device: str = "auto", meter: Meter | None = None
+) -> LocalEncoder:
+    """The encoder that an index was built with, from its stored spec; `model` says where the files are now.
+
+    Raises:
+        ModelError: the model cannot be found or used.
+        MismatchError: it is another model than the one that made the index.
+    """
+    options = EncoderOptions(stored.method, stored.max_tokens, stored.dtype, device)
+    encoder = load_encoder(model or stored.model, options, meter)
+    if replace(encoder.spec, model=stored.model) != stored:
+        wrong = [
+            f"  {name}: index {getattr(stored, name)!r}, model {getattr(encoder.spec, name)!r}"
+            for name in stored.__dataclass_fields__
+            if name != "model" and getattr(stored, name) != getattr(encoder.spec, name)
+        ]
+        raise MismatchError(
+            f"the model {encoder.spec.model} is not the one that built this index:\n" + "\n".join(wrong) + "\n"
+            "give the original with --model, or ingest into a new index (--index NAME)"
+        )
+    return encoder
+
+
+def _spec(checkpoint: Checkpoint, options: EncoderOptions) -> EncoderSpec:
+    method = options.method or checkpoint.method
+    if method not in METHODS:
+        raise ConfigError(f"--method {method} is none of {', '.join(METHODS)}")
+    late = method == "late"
+    return EncoderSpec(
+        model=checkpoint.name,
+        digest=checkpoint.digest,
+        method=method,
+        dim=checkpoint.dim,
+        max_tokens=_max_tokens(checkpoint, options.max_tokens),
+        pooling="strict" if late else "inclusive",
+        join="sep" if late else "none",
+        overlap=WINDOW_OVERLAP if late else 0,
+        owner="centre" if late else "none",
+        query_prefix=checkpoint.query_prefix,
+        document_prefix=checkpoint.document_prefix,
+        dtype=options.dtype,
+    )
+
+
+def _max_tokens(checkpoint: Checkpoint, asked: int | None) -> int:
+    if asked is None:
+        return checkpoint.max_tokens
+    if not _SMALLEST_WINDOW <= asked <= checkpoint.max_tokens:
+        raise ConfigError(
+            f"--max-tokens {asked}: windows of {checkpoint.name} have {_SMALLEST_WINDOW} to {checkpoint.max_tokens}"
+        )
+    return asked

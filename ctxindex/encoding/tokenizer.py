@@ -1,0 +1,84 @@
+"""Text -> token ids, content only: no special tokens are added, and none are read out of the text.
+
+A literal `[SEP]` in a contract is four characters to us. Windows put the special tokens in, by id, where they belong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctxindex.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from tokenizers import Encoding
+
+    Ids = npt.NDArray[np.int32]
+
+_SLICE = 256
+"""Texts tokenised in one call: an `Encoding` keeps a few hundred bytes a token, so long documents go in slices."""
+
+
+class ModelTokenizer:
+    """The fast tokenizer of a model folder, with the ids of its special tokens. Safe to share between threads.
+
+    Implements `ctxindex.types.Tokenizer`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(f"cannot read {folder / 'tokenizer.json'}: {error}") from None
+        # What the file says of truncation and padding is a habit of training; here nothing may be cut or filled.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True
+        names = _special_tokens(folder)
+        self.cls_id = self._id(names, "cls_token", "bos_token")
+        self.sep_id = self._id(names, "sep_token", "eos_token")
+        self.pad_id = self._id(names, "pad_token", "eos_token")
+
+    def ids(self, texts: Sequence[str]) -> list[Ids]:
+        """The content ids of each text, each tokenised alone: int32 arrays of any length, zero included."""
+        return [np.asarray(encoding.ids, dtype=np.int32) for encoding in self._encode(texts)]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Content tokens of each text, tokenised alone."""
+        return [len(encoding) for encoding in self._encode(texts)]
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """The character span of each content token of `text`, in order."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)
+
+    def _encode(self, texts: Sequence[str]) -> Iterator[Encoding]:
+        for start in range(0, len(texts), _SLICE):
+            yield from self._tokenizer.encode_batch_fast(list(texts[start : start + _SLICE]), add_special_tokens=False)
+
+    def _id(self, names: dict[str, str], *roles: str) -> int:
+        for role in roles:
+            token_id = self._tokenizer.token_to_id(names[role]) if role in names else None
+            if token_id is not None:
+                return int(token_id)
+        raise ModelError(f"the tokenizer names no {roles[0]}, which windows are built with")
+
+
+def _special_tokens(folder: Path) -> dict[str, str]:
+    """Role -> token, from whichever of the two files names it; a token may be a string or an object with `content`."""
+    names: dict[str, str] = {}
+    for file in (folder / "special_tokens_map.json", folder / "tokenizer_config.json"):
+        if not file.is_file():
+            continue
+        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        for role, value in values.items():
+            token = value.get("content") if isinstance(value, dict) else value
+            if role.endswith("_token") and isinstance(token, str):
+                names.setdefault(role, token)
+    return names

@@ -1,0 +1,138 @@
+"""What decides an index's vectors, and the hash of it.
+
+An `IndexSpec` is written into the store when an index is made, and everything that later touches the index reads it
+from there. Its `fingerprint` goes into every revision, so vectors of two specs can never be taken for one another.
+The model's *name* is kept for people and for finding the files again, but takes no part in the fingerprint: the digest
+of the weights does, so a model folder may move or be renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from ctxindex.errors import MismatchError
+
+FORMAT_VERSION = 1
+"""Version of the layout in the store: record fields, payload keys, chunk ids, the form of this spec."""
+
+Method: TypeAlias = Literal["late", "independent"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+_NAMESPACE = uuid.UUID("6a4f3c7e-8f6b-5d0e-9a55-2d3f0f6f7c11")
+_NOT_VECTORS = {"encoder.model"}
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkerSpec:
+    """How documents are cut: `size` and `overlap` in `unit`s; `version` changes when the same settings cut otherwise."""
+
+    name: str
+    size: int
+    unit: Literal["tokens", "chars"]
+    overlap: int
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """Everything about an encoder that decides its vectors.
+
+    `digest` is the sha256 of the weights. `max_tokens` is the size of a window, special tokens included; `overlap`
+    the most chunks that neighbouring windows share. `join` says what stands between chunks in a window, `pooling` which
+    tokens a chunk vector is the mean of, `owner` which window a shared chunk is taken from. `dtype` is that of the
+    forward pass; vectors are pooled and stored in float32, with unit length.
+    """
+
+    model: str
+    digest: str
+    method: Method
+    dim: int
+    max_tokens: int
+    pooling: Literal["strict", "inclusive"]
+    join: Literal["sep", "none"]
+    overlap: int
+    owner: Literal["centre", "none"]
+    query_prefix: str = ""
+    document_prefix: str = ""
+    dtype: str = "float32"
+    multivector: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """The spec of an index: loader, chunker and encoder, and the version of the format they are stored in."""
+
+    loader: int
+    chunker: ChunkerSpec
+    encoder: EncoderSpec
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the canonical JSON of all that decides vectors."""
+        return _digest({name: value for name, value in _flat(self.to_json()) if name not in _NOT_VECTORS})
+
+    def to_json(self) -> dict[str, Any]:
+        """Nested JSON values; the form that is stored and shown."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> IndexSpec:
+        """The inverse of `to_json`.
+
+        Raises:
+            MismatchError: the index was written in a format this version does not read.
+        """
+        version = values.get("format_version")
+        if version != FORMAT_VERSION:
+            raise MismatchError(
+                f"the index has format version {version}, this ctxindex reads version {FORMAT_VERSION}: "
+                "use the ctxindex release that wrote it, or ingest into a new index (--index NAME)"
+            )
+        try:
+            chunker, encoder = ChunkerSpec(**values["chunker"]), EncoderSpec(**values["encoder"])
+            return cls(loader=values["loader"], chunker=chunker, encoder=encoder)
+        except (KeyError, TypeError) as error:
+            raise MismatchError(f"the index's stored spec is not readable ({error}): ingest into a new index") from None
+
+    def differences(self, other: IndexSpec) -> list[tuple[str, Any, Any]]:
+        """(field, own value, other's value) for every field that decides vectors and is not the same in both."""
+        others = dict(_flat(other.to_json()))
+        return [
+            (name, value, others[name])
+            for name, value in _flat(self.to_json())
+            if name not in _NOT_VECTORS and others[name] != value
+        ]
+
+
+def revision(fingerprint: str, content_hash: str) -> str:
+    """The revision of a document: a hash of everything stored of it and of everything that decides its vectors."""
+    return _digest([fingerprint, content_hash])[:32]
+
+
+def chunk_id(doc_id: str, document_revision: str, ordinal: int) -> str:
+    """A UUID: the same chunk of the same revision has the same id on every machine (RFC 9562, version 5)."""
+    return str(uuid.uuid5(_NAMESPACE, json.dumps([doc_id, document_revision, ordinal])))
+
+
+def describe(differences: list[tuple[str, Any, Any]], *, stored: str = "index", asked: str = "asked for") -> str:
+    """The differences of two specs as lines for a person."""
+    return "\n".join(f"  {name}: {stored} {mine!r}, {asked} {theirs!r}" for name, mine, theirs in differences)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _digest(value: Any) -> str:
+    canonical = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,53 @@
+"""Fixtures shared by all rooms: the real model, tiny real files, and where the shared evaluation data lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ctxindex.encoding import EncoderOptions, load_encoder
+from ctxindex.encoding.local import LocalEncoder
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own variables must not decide what a test does."""
+    for name in list(os.environ):
+        if name.startswith(("CTXINDEX_", "QDRANT_")) and not name.startswith("CTXINDEX_TEST_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def contracts() -> Path:
+    """The folder of evaluation contracts; a test that asks for it skips where it is absent, and fails in CI."""
+    folder = SHARED_DATA / "contracts"
+    if not folder.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI runs with the shared data, and {folder} is not there")
+        pytest.skip("the shared evaluation data is not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The contracts that are bundled with the project."""
+    return REPOSITORY / "recipes" / "data" / "contracts"
+
+
+@pytest.fixture(scope="session")
+def minilm_late() -> LocalEncoder:
+    """MiniLM, late chunking, float32 on the CPU."""
+    return load_encoder("minilm", EncoderOptions(method="late", device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def minilm_independent() -> LocalEncoder:
+    """MiniLM, every chunk alone, float32 on the CPU."""
+    return load_encoder("minilm", EncoderOptions(method="independent", device="cpu"))
