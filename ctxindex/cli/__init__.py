@@ -1,3 +1,70 @@
-"""Placeholder."""
+"""The command line: one module a command, loaded when it is asked for.
+
+Results go to standard output, everything else to standard error. Errors are one sentence and an exit code (see
+`ctxindex.errors`), never a traceback; CTXINDEX_DEBUG=1 shows the traceback of one that was not foreseen.
+"""
 
 from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from ctxindex.errors import CtxIndexError
+
+COMMANDS = ("ingest", "search", "status", "version")
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are the functions `command` of the modules of their names."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands, in the order in which they are used."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = import_module(f"ctxindex.cli.{cmd_name}").command
+        return found
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    r"""Index documents, not chunks: every chunk is embedded together with the document around it.
+
+    \b
+    ctxindex ingest ./contracts
+    ctxindex search "Who may terminate the agreement early?"
+
+    Settings come from flags, CTXINDEX_* variables, ctxindex.toml (in this folder or above) and the index itself, in
+    this order.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        sys.exit(cli.main(prog_name="ctxindex", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except CtxIndexError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted. What was finished is in the index; the same command goes on from there.", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain about that once more while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("CTXINDEX_DEBUG"):
+            raise
+        click.echo(f"Error: unexpected {type(error).__name__}: {error} (CTXINDEX_DEBUG=1 shows where)", err=True)
+        sys.exit(1)

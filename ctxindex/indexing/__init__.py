@@ -1,3 +1,9 @@
-"""Placeholder."""
+"""plan -> encode -> replace: keeping an index equal to its sources, and able to go on after any interruption."""
 
 from __future__ import annotations
+
+from ctxindex.indexing.ingest import Ingest, Outcome, Progress
+from ctxindex.indexing.options import IndexOptions, require_agreement
+from ctxindex.indexing.plan import Plan, make_plan, stale_failures
+
+__all__ = ["IndexOptions", "Ingest", "Outcome", "Plan", "Progress", "make_plan", "require_agreement", "stale_failures"]

@@ -1,3 +1,7 @@
-"""Placeholder."""
+"""LlamaIndex components. The only room that imports LlamaIndex."""
 
 from __future__ import annotations
+
+from ctxindex.integrations.llama_index.retriever import CtxIndexRetriever
+
+__all__ = ["CtxIndexRetriever"]

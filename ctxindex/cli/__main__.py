@@ -1,0 +1,7 @@
+"""`python -m ctxindex.cli`."""
+
+from __future__ import annotations
+
+from ctxindex.cli import main
+
+main()

@@ -1,0 +1,114 @@
+"""`ctxindex ingest`: bring an index up to date with files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ctxindex.chunking import CHUNKERS
+from ctxindex.cli.options import device_option, json_option, model_option, store_options
+from ctxindex.cli.output import plural, print_json
+from ctxindex.cli.progress import choose
+from ctxindex.spec import METHODS
+
+if TYPE_CHECKING:
+    from ctxindex.index import Index, IngestReport
+
+SOME_FAILED = 3
+_SHOWN = 10
+
+
+@click.command("ingest")
+@click.argument("paths", nargs=-1, required=True)
+@store_options
+@model_option("minilm, a model folder, or owner/name on the hub.  [default: minilm]")
+@click.option("--method", type=click.Choice(METHODS), help="How chunks become vectors.  [default: the model's own]")
+@click.option("--chunk-size", type=int, metavar="N", help="Most a chunk may have, overlap included.  [default: 128]")
+@click.option("--chunk-unit", type=click.Choice(["tokens", "chars"]), help="What sizes count.  [default: tokens]")
+@click.option("--chunk-overlap", type=int, metavar="N", help="What a chunk repeats of the one before.  [default: 0]")
+@click.option("--chunker", type=click.Choice(CHUNKERS), help="Where to cut.  [default: recursive]")
+@click.option("--max-tokens", type=int, metavar="N", help="Size of a window.  [default: what the model can read]")
+@click.option("--dtype", metavar="NAME", help="float32, bfloat16 or float16.  [default: float32]")
+@device_option
+@click.option("--include", multiple=True, metavar="GLOB", help="Take only files that match; may be repeated.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files that match; may be repeated.")
+@click.option("--root", metavar="DIR", help="Folder that doc_ids are relative to.  [default: each path's own name]")
+@click.option("--no-ignore", is_flag=True, help="Take also what .gitignore leaves out.")
+@click.option("--max-chars", type=int, metavar="N", help="Most characters a document may have.  [default: 20,000,000]")
+@click.option("--retry-failed", is_flag=True, help="Try documents again that failed and have not changed.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; load no model, write nothing.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None:
+    """Index the files under PATHS: new and changed documents are encoded and replaced, the rest is left alone.
+
+    PATHS are files and folders; "-" reads JSONL from standard input, a line a document:
+    {"doc_id", "title", "text", "metadata"}. A file that cannot be read does not stop the run (exit code 3); an
+    interrupted run goes on where it was.
+    """
+    from ctxindex.config import SETTINGS
+    from ctxindex.index import Index
+
+    as_json, quiet = given.pop("as_json"), given.pop("quiet")
+    settings = {name: given.pop(name) for name in list(given) if name in SETTINGS}
+    progress = choose(quiet)
+    with Index.open(**settings) as index:
+        try:
+            report = index.ingest(*paths, progress=progress, **given)
+        finally:
+            if progress is not None:
+                progress.close()
+        if as_json:
+            print_json(_as_json(report))
+        else:
+            _print(index, report)
+    if report.failures:
+        ctx.exit(SOME_FAILED)
+
+
+def _as_json(report: IngestReport) -> dict[str, Any]:
+    documents = {name: getattr(report, name) for name in ("new", "changed", "unchanged", "skipped")}
+    return {
+        "schema": "ctxindex.ingest/1",
+        "documents": {**documents, "failed": len(report.failures)},
+        "chunks": report.chunks,
+        "tokens": report.tokens,
+        "seconds": {name: round(value, 4) for name, value in report.seconds.items()},
+    }
+
+
+def _print(index: Index, report: IngestReport) -> None:
+    verb = "Would index" if report.dry_run else "Indexed"
+    click.echo(
+        f"{verb} {report.new:,} new and {report.changed:,} changed documents; {report.unchanged:,} unchanged, "
+        f"{report.skipped:,} skipped, {len(report.failures):,} failed."
+    )
+    for failure in report.failures[:_SHOWN]:
+        click.echo(f"  failed  {failure.doc_id}: {failure.reason}", err=True)
+    if len(report.failures) > _SHOWN:
+        click.echo(f"  … and {len(report.failures) - _SHOWN:,} more: ctxindex status", err=True)
+    if report.dry_run:
+        return
+    if report.chunks:
+        stages = ", ".join(f"{name} {value:.1f}" for name, value in report.seconds.items() if name != "total")
+        click.echo(
+            f"{plural(report.chunks, 'chunk')}, {plural(report.tokens, 'token')} in {report.seconds['total']:.1f} s "
+            f"({stages}; stages overlap)."
+        )
+    _print_next(index, report)
+
+
+def _print_next(index: Index, report: IngestReport) -> None:
+    spec = index.spec
+    if spec is None:
+        click.echo("Nothing to index was found, so no index was made.")
+        return
+    click.echo(f"The index is at {index.store.location}: model {spec.encoder.model}, method {spec.encoder.method}.")
+    if spec.encoder.method == "independent" and report.new and index.options.method is None:
+        click.echo(
+            f"{spec.encoder.model} was not trained for context, so each chunk was embedded alone. "
+            "To embed chunks in the context of their documents: --method late, with a new --index NAME."
+        )
+    click.echo('Next: ctxindex search "your question"')

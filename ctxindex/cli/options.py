@@ -1,0 +1,41 @@
+"""Options that commands share. None means "not given": variables, files, the index and defaults fill in later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_STORE = (
+    click.option(
+        "--store", metavar="NAME|URI", help="lancedb (the default), qdrant, or a URI such as lancedb:./folder."
+    ),
+    click.option("--url", metavar="URL", help="Address of a served store; QDRANT_URL and QDRANT_API_KEY are read too."),
+    click.option("--index", metavar="NAME", help="Name of the index.  [default: default]"),
+    click.option("--path", metavar="DIR", help="Folder of a local store.  [default: .ctxindex]"),
+)
+
+
+def store_options(command: Command) -> Command:
+    """--store, --url, --index and --path."""
+    for option in reversed(_STORE):
+        command = option(command)
+    return command
+
+
+def json_option(command: Command) -> Command:
+    """--json, passed on as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")(command)
+
+
+def model_option(text: str) -> Callable[[Command], Command]:
+    """--model, with a help text that fits the command."""
+    return click.option("--model", metavar="NAME|DIR", help=text)
+
+
+def device_option(command: Command) -> Command:
+    """--device."""
+    return click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.  [default: auto]")(command)

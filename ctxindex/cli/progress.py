@@ -1,0 +1,87 @@
+"""How far an ingest is: bars on a terminal, a plain line now and then elsewhere. All of it on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ctxindex.cli.output import plural
+
+if TYPE_CHECKING:
+    from ctxindex.indexing import Plan
+
+_EVERY = 10.0
+"""Seconds between plain lines."""
+
+
+class Bars:
+    """Implements `ctxindex.indexing.Progress` with two bars: documents, and tokens through the model."""
+
+    def start(self, plan: Plan) -> None:
+        """Draw the bars; none where there is nothing to do."""
+        from tqdm import tqdm
+
+        self._documents: Any = None
+        if plan.work:
+            bar = "{desc:<10}{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
+            self._documents = tqdm(total=len(plan.work), desc="documents", bar_format=bar, leave=False)
+            self._tokens = tqdm(desc="tokens", unit=" tokens", unit_scale=True, leave=False)
+
+    def advance(self, tokens: int) -> None:
+        """Move the second bar."""
+        self._tokens.update(tokens)
+
+    def done(self, doc_id: str, failure: str | None) -> None:
+        """Move the first bar."""
+        if self._documents is not None:
+            self._documents.update()
+
+    def close(self) -> None:
+        """Take the bars away."""
+        if getattr(self, "_documents", None) is not None:
+            self._tokens.close()
+            self._documents.close()
+
+
+class Lines:
+    """Implements `ctxindex.indexing.Progress` with a line at the start and one every few seconds."""
+
+    def start(self, plan: Plan) -> None:
+        """Say what will be done."""
+        self._total = len(plan.work)
+        self._tokens = self._done = 0
+        self._began = self._said = time.monotonic()
+        if plan.work:
+            _say(
+                f"{plural(len(plan.new), 'new document')}, {len(plan.changed):,} changed, {plan.unchanged:,} unchanged"
+            )
+
+    def advance(self, tokens: int) -> None:
+        """Count, and speak when it is time."""
+        self._tokens += tokens
+        now = time.monotonic()
+        if now - self._said >= _EVERY:
+            rate = self._tokens / (now - self._began)
+            _say(f"{self._done:,} of {plural(self._total, 'document')}, {self._tokens:,} tokens, {rate:,.0f} tokens/s")
+            self._said = now
+
+    def done(self, doc_id: str, failure: str | None) -> None:
+        """Count."""
+        self._done += 1
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def choose(quiet: bool) -> Bars | Lines | None:
+    """Bars on a terminal, lines elsewhere, nothing where nobody wants to know."""
+    if quiet:
+        return None
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)

@@ -1,0 +1,123 @@
+"""Settings and where they come from: flag > CTXINDEX_* variable > ctxindex.toml > the index's stored spec > default.
+
+`ctxindex.toml` is looked for in the current folder and upwards; `[tool.ctxindex]` in a pyproject.toml does as well.
+A relative `path` in a file is relative to that file. Secrets are not settings: a store reads its API key from its
+vendor's own variable, and no file of ours ever holds one.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctxindex.errors import ConfigError
+
+DEFAULT_STORE = "lancedb"
+DEFAULT_INDEX = "default"
+DEFAULT_PATH = ".ctxindex"
+
+SETTINGS: dict[str, type] = {
+    "store": str,
+    "url": str,
+    "index": str,
+    "path": str,
+    "model": str,
+    "method": str,
+    "chunker": str,
+    "chunk_size": int,
+    "chunk_unit": str,
+    "chunk_overlap": int,
+    "max_tokens": int,
+    "dtype": str,
+    "device": str,
+}
+"""Every setting that a variable or a file may give, and its type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value, and where it came from in words for a person; None where nobody said anything."""
+
+    value: Any
+    origin: str
+
+
+class Settings:
+    """The settings of one call.
+
+    Args:
+        given: values from flags or arguments; None means not given.
+        environ: the process environment.
+        folder: where the search for a file begins.
+
+    Raises:
+        ConfigError: a file or a variable holds something that is no setting.
+    """
+
+    def __init__(
+        self, given: Mapping[str, Any], environ: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> None:
+        self._given = {name: value for name, value in given.items() if value is not None}
+        self._environ = os.environ if environ is None else environ
+        self._file, self._values = _read_file(folder or Path.cwd())
+
+    def find(self, name: str) -> Setting:
+        """The setting called `name`, from the highest place that has it."""
+        variable = f"CTXINDEX_{name.upper()}"
+        if name in self._given:
+            return Setting(self._given[name], f"--{name.replace('_', '-')}")
+        if self._environ.get(variable):
+            return Setting(_typed(name, self._environ[variable], variable), variable)
+        if name in self._values:
+            return Setting(self._from_file(name), str(self._file))
+        return Setting(None, "default")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a setting, or `default` where nobody gave one."""
+        value = self.find(name).value
+        return default if value is None else value
+
+    def _from_file(self, name: str) -> Any:
+        value = _typed(name, self._values[name], str(self._file))
+        if name == "path" and self._file is not None:
+            return str(self._file.parent / Path(value).expanduser())
+        return value
+
+
+def _read_file(folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    for parent in (folder, *folder.parents):
+        own, project = parent / "ctxindex.toml", parent / "pyproject.toml"
+        if own.is_file():
+            return own, _known(_parse(own), own)
+        if project.is_file() and "ctxindex" in (tool := _parse(project).get("tool", {})):
+            return project, _known(tool["ctxindex"], project)
+    return None, {}
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {file}: {error}") from None
+
+
+def _known(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    named = {name.replace("-", "_"): value for name, value in values.items()}
+    for name in named:
+        if name not in SETTINGS:
+            raise ConfigError(f"{file}: there is no setting {name}; settings are {', '.join(SETTINGS)}")
+    return named
+
+
+def _typed(name: str, value: Any, origin: str) -> Any:
+    kind = SETTINGS[name]
+    if isinstance(value, bool) or (kind is str and not isinstance(value, str)):
+        raise ConfigError(f"{origin}: {name} must be a {'whole number' if kind is int else 'text'}, not {value!r}")
+    try:
+        return kind(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{origin}: {name} must be a whole number, not {value!r}") from None

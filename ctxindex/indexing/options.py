@@ -1,0 +1,81 @@
+"""What a user asks of an index's vectors, and whether it agrees with the spec that the index already has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from ctxindex.chunking import DEFAULT_CHUNK_SIZE
+from ctxindex.encoding import EncoderOptions, open_checkpoint
+from ctxindex.encoding.encoder import DEFAULT_MODEL
+from ctxindex.errors import MismatchError
+from ctxindex.spec import ChunkerSpec, IndexSpec, Method
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """The settings that decide vectors; None where the user said nothing. Units of sizes are those of `chunk_unit`."""
+
+    model: str | None = None
+    method: Method | None = None
+    chunker: str | None = None
+    chunk_size: int | None = None
+    chunk_unit: Literal["tokens", "chars"] | None = None
+    chunk_overlap: int | None = None
+    max_tokens: int | None = None
+    dtype: str | None = None
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of the settings."""
+        return tuple(field.name for field in fields(cls))
+
+    def chunker_spec(self) -> ChunkerSpec:
+        """The chunker of a new index."""
+        unit: Literal["tokens", "chars"] = self.chunk_unit or "tokens"
+        size = DEFAULT_CHUNK_SIZE if self.chunk_size is None else self.chunk_size
+        if self.chunk_size is None and unit == "chars":
+            size = DEFAULT_CHUNK_SIZE * 4
+        return ChunkerSpec(self.chunker or "recursive", size, unit, self.chunk_overlap or 0)
+
+    def encoder_options(self, device: str) -> EncoderOptions:
+        """The encoder of a new index."""
+        return EncoderOptions(self.method, self.max_tokens, self.dtype or "float32", device)
+
+    @property
+    def model_name(self) -> str:
+        """The model of a new index."""
+        return self.model or DEFAULT_MODEL
+
+
+def require_agreement(stored: IndexSpec, options: IndexOptions, loader: int) -> None:
+    """Check that what was asked for is what the index was built with.
+
+    Raises:
+        MismatchError: with the settings that differ, and what to do.
+    """
+    has: Mapping[str, Any] = {
+        "method": stored.encoder.method,
+        "chunker": stored.chunker.name,
+        "chunk_size": stored.chunker.size,
+        "chunk_unit": stored.chunker.unit,
+        "chunk_overlap": stored.chunker.overlap,
+        "max_tokens": stored.encoder.max_tokens,
+        "dtype": stored.encoder.dtype,
+    }
+    asked = {name: value for name, value in asdict(options).items() if value is not None and name in has}
+    wrong = [
+        f"  {name}: index {has[name]!r}, asked for {value!r}" for name, value in asked.items() if value != has[name]
+    ]
+    if options.model not in (None, stored.encoder.model):
+        digest = open_checkpoint(str(options.model)).digest
+        if digest != stored.encoder.digest:
+            wrong.insert(0, f"  model: index {stored.encoder.model!r}, asked for {options.model!r} (other weights)")
+    if stored.loader != loader:
+        wrong.append(f"  loader: index version {stored.loader}, this ctxindex has version {loader}")
+    if wrong:
+        raise MismatchError(
+            "the index was built with other settings:\n" + "\n".join(wrong) + "\n"
+            "leave them out to go on with the index's own, or ingest into a new index (--index NAME)"
+        )
