@@ -196,7 +196,7 @@ class Index:
                 failures=list(plan.failures),
             )
             return self._report(plan, outcome, began, dry_run)
-        spec = spec or self._create()
+        spec = spec or self._create(with_model=bool(plan.work))
         self._meter.on_tokens = progress.advance
         run = Ingest(self.store, records, spec.fingerprint, self._meter, progress)
         outcome = run.run(plan, partial(load_source, options=loading), partial(self._tools, spec))
@@ -260,10 +260,13 @@ class Index:
             raise IndexNotFoundError(f"there is no index at {self.store.location}: make one with ctxindex ingest PATH")
         return spec
 
-    def _create(self) -> IndexSpec:
+    def _create(self, *, with_model: bool) -> IndexSpec:
+        """Make the index, but only once everything that could refuse to work has been tried."""
         encoder = load_encoder(self.options.model_name, self.options.encoder_options(self.device), self._meter)
         spec = IndexSpec(LOADER_VERSION, self.options.chunker_spec(), encoder.spec)
-        load_chunker(spec.chunker, encoder.tokenizer)  # refuses settings that cannot work, before anything is made
+        load_chunker(spec.chunker, encoder.tokenizer)
+        if with_model:
+            encoder.load()
         self.store.create(spec.to_json(), VectorLayout(spec.encoder.dim, spec.encoder.multivector))
         self._encoder = encoder
         return spec
@@ -282,7 +285,7 @@ class Index:
     def _forget(
         self, found: Found, records: Mapping[str, DocumentRecord], failures: Sequence[FailedDocument], dry_run: bool
     ) -> None:
-        stale = stale_failures(found, records, [failure.doc_id for failure in failures])
+        stale = stale_failures(found, records, {failure.doc_id for failure in failures})
         if stale and not dry_run:
             self.store.delete(stale)
 

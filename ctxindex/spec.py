@@ -42,8 +42,8 @@ class ChunkerSpec:
 class EncoderSpec:
     """Everything about an encoder that decides its vectors.
 
-    `digest` is the sha256 of the weights. `max_tokens` is the size of a window, special tokens included; `overlap`
-    the most chunks that neighbouring windows share. `join` says what stands between chunks in a window, `pooling` which
+    `digest` is the sha256 of the weights. `max_tokens` is the size of a window, special tokens included; `overlap` the
+    most chunks that neighbouring windows share. `join` says what stands between chunks in a window, `pooling` which
     tokens a chunk vector is the mean of, `owner` which window a shared chunk is taken from. `dtype` is that of the
     forward pass; vectors are pooled and stored in float32, with unit length.
     """

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    FloatArray: TypeAlias = npt.NDArray[np.float32]
-    """float32; a matrix of vectors is (rows, dim)."""
+FloatArray: TypeAlias = "npt.NDArray[np.float32]"
+"""float32; a matrix of vectors is (rows, dim). In quotes, because this module does not import numpy."""
 
 Metadata: TypeAlias = Mapping[str, Any]
 """What JSON can hold: string keys; strings, numbers, booleans, null, and lists of those."""

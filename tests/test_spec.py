@@ -28,8 +28,8 @@ def test_a_spec_survives_the_store() -> None:
         *(
             replace(SPEC, encoder=replace(ENCODER, **{name: value}))  # type: ignore[arg-type]
             for name, value in {
-                "digest": "abd", "method": "independent", "max_tokens": 256, "query_prefix": "query: ", "dtype": "bfloat16",
-                "document_prefix": "document: ", "pooling": "inclusive", "overlap": 5,
+                "digest": "abd", "method": "independent", "max_tokens": 256, "query_prefix": "query: ",
+                "dtype": "bfloat16", "document_prefix": "document: ", "pooling": "inclusive", "overlap": 5,
             }.items()
         ),
     ],

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ctxindex.encoding.checkpoint import Checkpoint, open_checkpoint
+from ctxindex.encoding.runtime import require_known
 from ctxindex.errors import ConfigError, MismatchError
 from ctxindex.metering import Meter
 from ctxindex.spec import METHODS, EncoderSpec, Method
@@ -79,6 +80,7 @@ def load_encoder(
 
     options = options or EncoderOptions()
     meter = meter or Meter()
+    require_known(options.device, options.dtype)
     with meter.time("model"):
         checkpoint = open_checkpoint(model)
         spec = _spec(checkpoint, options)

@@ -173,14 +173,20 @@ class LocalEncoder:
     def _sums(self, tasks: Sequence[_Task[Owner]]) -> Iterator[tuple[_Task[Owner], FloatArray]]:
         """Each task with the sums of its row's places, (places, dim) float32."""
         for batch in cut_batches(tasks, self._budget):
-            sums = self._forward().place_sums([task.row for task in batch])
+            sums = self.load().place_sums([task.row for task in batch])
             start = 0
             for task in batch:
                 stop = start + len(task.row.places)
                 yield task, sums[start:stop]
                 start = stop
 
-    def _forward(self) -> Backbone:
+    def load(self) -> Backbone:
+        """Bring the model into memory now, instead of with the first batch.
+
+        Raises:
+            ModelError: the weights cannot be loaded.
+            ConfigError: this machine has not the device asked for.
+        """
         if self._backbone is None:
             self._backbone = TransformerBackbone(
                 self._checkpoint.backbone,

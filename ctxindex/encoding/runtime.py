@@ -13,6 +13,18 @@ DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
+def require_known(device: str, dtype: str) -> None:
+    """Check two names without asking torch, so that a slip is told before anything is loaded or made.
+
+    Raises:
+        ConfigError: not one of `DEVICES` (a CUDA device may have a number, `cuda:1`) or `DTYPES`.
+    """
+    if device.split(":")[0] not in DEVICES:
+        raise ConfigError(f"--device {device} is none of {', '.join(DEVICES)}")
+    if dtype not in DTYPES:
+        raise ConfigError(f"--dtype {dtype} is none of {', '.join(DTYPES)}")
+
+
 def resolve_device(name: str) -> torch.device:
     """The device called `name`; `auto` takes CUDA, then MPS, then the CPU.
 
@@ -31,15 +43,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_dtype(name: str) -> torch.dtype:
-    """The torch dtype of that name.
-
-    Raises:
-        ConfigError: not one of `DTYPES`.
-    """
+    """The torch dtype of that name, one of `DTYPES`."""
     import torch
 
-    if name not in DTYPES:
-        raise ConfigError(f"--dtype {name} is none of {', '.join(DTYPES)}")
-    dtype = getattr(torch, name)
-    assert isinstance(dtype, torch.dtype)
-    return dtype
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]

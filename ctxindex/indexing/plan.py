@@ -7,7 +7,7 @@ outside the file (no hash was kept then) or the user asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -83,11 +83,14 @@ def judge(source_hash: str, record: DocumentRecord | None, *, retry_failed: bool
     return "changed" if record.revision else "new"
 
 
-def stale_failures(found: Found, records: Mapping[str, DocumentRecord], failing: Sequence[str]) -> list[str]:
-    """Records of lines of a JSONL file that failed once and are gone: the file was read, and the line fails no more."""
-    read = {f"{source.container}#" for source in found.sources if source.container}
+def stale_failures(found: Found, records: Mapping[str, DocumentRecord], failing: Collection[str]) -> list[str]:
+    """Records of lines of a JSONL file, or of the file itself, that failed once; it was read, and they fail no more."""
+    lines = tuple(f"{container}#" for container in found.containers)
     return [
         doc_id
         for doc_id, record in records.items()
-        if not record.revision and doc_id not in failing and any(doc_id.startswith(name) for name in read)
+        if record.status == "failed"
+        and not record.revision
+        and doc_id not in failing
+        and (doc_id in found.containers or doc_id.startswith(lines))
     ]

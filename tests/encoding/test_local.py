@@ -14,13 +14,15 @@ from ctxindex.encoding import EncoderOptions, load_encoder
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.spec import Method
 from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument
-
 from tests.encoding.stand_in import chunked, stand_in_encoder
 
 if TYPE_CHECKING:
     from ctxindex.types import FloatArray
 
-WORDS = "the party of first part shall indemnify any affiliate against claims arising from breach".split()
+WORDS = [
+    *("the", "party", "of", "first", "part", "shall", "indemnify"),
+    *("any", "affiliate", "against", "claims", "arising", "from", "breach"),
+]
 CHUNKS = st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=60).map(" ".join), min_size=1, max_size=12)
 
 

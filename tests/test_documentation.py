@@ -1,0 +1,67 @@
+"""What the documentation says is run: the quick start of the README, the recipes, the generated pages."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+
+def test_the_quick_start_of_the_readme_runs(
+    tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code.strip().splitlines()) <= 11
+    contracts = tmp_path / "contracts"
+    contracts.mkdir()
+    for file in sorted(samples.glob("*.txt"))[:2]:
+        shutil.copy(file, contracts)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("2 documents, ")
+    assert printed[-1] == "3 nodes"
+    assert len(printed) == 5
+
+
+def test_the_quick_start_recipe_runs(tmp_path: Path) -> None:
+    recipe = REPOSITORY / "recipes" / "01_quickstart.py"
+    command = [sys.executable, str(recipe), "--path", str(tmp_path)]
+    first = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert first.stdout.count("14 new, 0 unchanged") == 2
+    found = re.findall(r"Of 20 questions, (\d+) find their contract and (\d+) their clause", first.stdout)
+    assert len(found) == 2
+    assert all(int(contract) >= int(clause) > 0 for contract, clause in found)
+    again = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert again.stdout.count("0 new, 14 unchanged") == 2
+
+
+def test_the_page_of_the_command_line_is_that_of_the_code() -> None:
+    generator = runpy.run_path(str(REPOSITORY / "docs" / "generate.py"))
+    page = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert page == generator["render"](), "run python docs/generate.py"
+
+
+def test_the_bundled_questions_point_into_the_bundled_contracts(samples: Path) -> None:
+    lines = (samples / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 20
+    assert 12 <= len(list(samples.glob("*.txt"))) <= 15
+    for line in lines:
+        question = json.loads(line)
+        text = (samples.parent / question["doc_id"]).read_text(encoding="utf-8")
+        assert 0 <= question["start"] < question["end"] <= len(text)
+
+
+def test_links_in_the_documentation_lead_somewhere() -> None:
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / "recipes").rglob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page}: {target}"
