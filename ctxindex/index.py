@@ -39,7 +39,7 @@ from ctxindex.retrieval import Searcher, parse_conditions
 from ctxindex.spec import IndexSpec
 from ctxindex.stores import Store, open_store
 from ctxindex.stores.filters import AllOf, Condition, Filter
-from ctxindex.types import Chunker, DocumentRecord, FailedDocument, Hit, VectorLayout
+from ctxindex.types import Chunker, DocumentRecord, FailedDocument, Hit, StoredChunk, VectorLayout
 
 if TYPE_CHECKING:
     from ctxindex.integrations.llama_index import CtxIndexRetriever
@@ -225,6 +225,16 @@ class Index:
         from ctxindex.integrations.llama_index import CtxIndexRetriever
 
         return CtxIndexRetriever(self.searcher(), similarity_top_k=similarity_top_k, **options)
+
+    def records(self) -> list[DocumentRecord]:
+        """What the index knows of each document, by doc_id; IndexNotFoundError where there is no index."""
+        self._existing()
+        return sorted(self.store.records(), key=lambda record: record.doc_id)
+
+    def chunks(self, doc_id: str, *, vectors: bool = False) -> list[StoredChunk]:
+        """The stored chunks of a document in the order of its text, with their vectors if asked; none if unknown."""
+        self._existing()
+        return self.store.chunks(doc_id, vectors=vectors)
 
     def status(self) -> IndexStatus:
         """What is in the index.

@@ -29,7 +29,7 @@ _NOT_VECTORS = {"encoder.model"}
 
 @dataclass(frozen=True, slots=True)
 class ChunkerSpec:
-    """How documents are cut: `size` and `overlap` in `unit`s; `version` changes when the same settings cut otherwise."""
+    """How documents are cut: `size` and `overlap` in `unit`s; `version` changes when equal settings cut otherwise."""
 
     name: str
     size: int

@@ -55,8 +55,8 @@ def finish(store: str, path: Path, folder: Path) -> list[int]:
 
 def contents(store: str, path: Path) -> tuple[list[DocumentRecord], dict[str, list[StoredChunk]]]:
     with Index.open("test", store=store, path=path) as index:
-        records = sorted(index.store.records(), key=lambda record: record.doc_id)
-        return records, {record.doc_id: index.store.chunks(record.doc_id, vectors=True) for record in records}
+        records = index.records()
+        return records, {record.doc_id: index.chunks(record.doc_id, vectors=True) for record in records}
 
 
 @pytest.mark.parametrize("store", ["lancedb", "qdrant"])
@@ -98,7 +98,7 @@ def check_nothing_is_torn(store: str, path: Path) -> None:
     with Index.open("test", store=store, path=path) as index:
         if index.spec is None:
             return
-        for record in index.store.records():
-            found = index.store.chunks(record.doc_id)
+        for record in index.records():
+            found = index.chunks(record.doc_id)
             assert len(found) == (record.n_chunks if record.revision else 0)
             assert {chunk.revision for chunk in found} <= {record.revision}

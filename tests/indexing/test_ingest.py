@@ -35,7 +35,7 @@ def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Index]:
 
 
 def everything(index: Index) -> dict[str, list[StoredChunk]]:
-    return {record.doc_id: index.store.chunks(record.doc_id, vectors=True) for record in index.store.records()}
+    return {record.doc_id: index.chunks(record.doc_id, vectors=True) for record in index.records()}
 
 
 def test_new_changed_unchanged(index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def test_nodes_are_chunks(index: Index) -> None:
 
 def test_relationships_name_the_chunks_beside(index: Index) -> None:
     for found in index.as_retriever(similarity_top_k=20).retrieve(QUESTION):
-        chunks = index.store.chunks(found.node.metadata["doc_id"])
+        chunks = index.chunks(found.node.metadata["doc_id"])
         ids: list[str | None] = [None, *(chunk.chunk_id for chunk in chunks), None]
         place = ids.index(found.node_id)
         related = {side: info.node_id for side, info in found.node.relationships.items()}  # type: ignore[union-attr]
@@ -79,7 +79,7 @@ def test_async_leaves_the_event_loop_free(index: Index) -> None:
 
 
 def test_metadata_filters_and_doc_ids_apply(index: Index) -> None:
-    names = [record.doc_id for record in index.store.records()]
+    names = [record.doc_id for record in index.records()]
     wanted = MetadataFilters(filters=[MetadataFilter(key="file_name", value=names[0])])
     assert {node.metadata["doc_id"] for node in index.as_retriever(filters=wanted).retrieve(QUESTION)} == {names[0]}
     some = index.as_retriever(similarity_top_k=30, doc_ids=names[:2]).retrieve(QUESTION)
