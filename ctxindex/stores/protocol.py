@@ -13,7 +13,7 @@ of ours.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,7 +29,8 @@ class StoreLocation:
     """Where an index is. A connector reads what concerns it.
 
     `path` is the folder for an embedded database, `url` the address of a served one (then `path` is not used),
-    `options` anything more that a connector documents. Secrets (API keys) come from the connector's own environment
+    `options` anything more that a connector documents; `embedded` is set where a person asked for the folder by name,
+    so that no address in the environment overrides it. Secrets (API keys) come from the connector's own environment
     variables; they are never part of a location, and never stored.
     """
 
@@ -41,11 +42,26 @@ class StoreLocation:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Live chunks, and records by status."""
+    """Documents with status live, chunks of all live revisions, and documents with status failed.
+
+    A document that failed lately may still have chunks of an earlier revision: it counts as failed, its chunks count.
+    A new document whose replace has not yet flipped counts nowhere.
+    """
 
     documents: int
     chunks: int
     failed: int
+
+    @classmethod
+    def of(cls, records: Iterable[DocumentRecord]) -> Counts:
+        """What the records of an index add up to."""
+        documents = chunks = failed = 0
+        for record in records:
+            failed += record.status == "failed"
+            if record.revision:
+                documents += record.status == "live"
+                chunks += record.n_chunks
+        return cls(documents, chunks, failed)
 
 
 class Store(Protocol):

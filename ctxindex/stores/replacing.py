@@ -85,7 +85,10 @@ def _finish(store: ReplaceSteps, records: Sequence[DocumentRecord], *, atomic: b
         return
     if not atomic:
         store.put_records([replace(record, pending=record) for record in records])
-        store.delete_chunks({record.doc_id: record.revision for record in records})
+    # An atomic write drops the old chunks of documents whose new ones it gets. It heard nothing of one without any.
+    stale = {record.doc_id: record.revision for record in records if not atomic or record.n_chunks == 0}
+    if stale:
+        store.delete_chunks(stale)
     store.put_records(records)
 
 

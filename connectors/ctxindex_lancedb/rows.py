@@ -1,0 +1,137 @@
+"""Arrow tables from our values and back: the two schemas, and nothing of the database.
+
+Metadata is a JSON column: readable with LanceDB's `json_get_*` functions. `facets` and `extremes` are derived from it
+for filters (see `ctxindex.stores.facets` and `sql`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from ctxindex.errors import StoreError
+from ctxindex.stores.facets import facets_of, numbers_of
+from ctxindex.types import DocumentRecord, StoredChunk
+from ctxindex_lancedb.sql import greatest, least
+
+if TYPE_CHECKING:
+    from ctxindex.types import FloatArray
+
+SPEC_KEY = b"ctxindex_spec"
+
+_PLAIN = (
+    ("chunk_id", pa.string()),
+    ("doc_id", pa.string()),
+    ("revision", pa.string()),
+    ("ordinal", pa.int32()),
+    ("start", pa.int64()),
+    ("end", pa.int64()),
+    ("text", pa.string()),
+    ("title", pa.string()),
+    ("window", pa.int32()),
+    ("context_tokens", pa.int32()),
+)
+CHUNK_COLUMNS = (*(name for name, _ in _PLAIN), "metadata")
+"""What is read back; `vector` only where asked for."""
+
+DOCUMENTS = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("revision", pa.string()),
+        pa.field("source_hash", pa.string()),
+        pa.field("n_chunks", pa.int64()),
+        pa.field("n_tokens", pa.int64()),
+        pa.field("status", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("title", pa.string()),
+        pa.field("updated_at", pa.string()),
+        pa.field("pending", pa.string()),
+    ]
+)
+
+
+def chunk_schema(dim: int) -> pa.Schema:
+    """The columns of the chunks table for vectors of `dim` numbers."""
+    fields = [pa.field(name, kind, nullable=name == "title") for name, kind in _PLAIN]
+    fields += [
+        pa.field("metadata", pa.json_()),
+        pa.field("facets", pa.list_(pa.string())),
+        pa.field("extremes", pa.json_()),
+        pa.field("vector", pa.list_(pa.float32(), dim)),
+    ]
+    return pa.schema(fields)
+
+
+def document_schema(spec: Mapping[str, Any]) -> pa.Schema:
+    """The columns of the records table, with the spec in the schema's metadata."""
+    return DOCUMENTS.with_metadata({SPEC_KEY: json.dumps(spec, ensure_ascii=False).encode()})
+
+
+def spec_of(schema: pa.Schema) -> dict[str, Any]:
+    """The spec that `document_schema` put there."""
+    return cast("dict[str, Any]", json.loads(schema.metadata[SPEC_KEY]))
+
+
+def chunk_table(chunks: Sequence[StoredChunk], dim: int) -> pa.Table:
+    """One row a chunk; the vectors are copied once.
+
+    The schema is ours, not the table's: Lance reports JSON columns as binary, and text given as binary is not parsed.
+
+    Raises:
+        StoreError: a chunk's vector is missing or has another dimension.
+    """
+    for chunk in chunks:
+        if chunk.vector is None or chunk.vector.shape != (dim,):
+            raise StoreError(f"a chunk of {chunk.doc_id} has no vector of {dim} numbers")
+    vectors = np.stack([cast("FloatArray", chunk.vector) for chunk in chunks]).astype(np.float32, copy=False)
+    columns = [pa.array([getattr(chunk, name) for chunk in chunks], kind) for name, kind in _PLAIN]
+    metadata = [json.dumps(dict(chunk.metadata), ensure_ascii=False) for chunk in chunks]
+    facets = [facets_of(chunk.metadata, chunk.title) for chunk in chunks]
+    extremes = [json.dumps(_extremes(chunk.metadata)) for chunk in chunks]
+    columns += [
+        pa.array(metadata, pa.json_()),
+        pa.array(facets, pa.list_(pa.string())),
+        pa.array(extremes, pa.json_()),
+        pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim),
+    ]
+    return pa.Table.from_arrays(columns, schema=chunk_schema(dim))
+
+
+def chunks_from(table: pa.Table) -> list[StoredChunk]:
+    """One chunk a row of `CHUNK_COLUMNS`, with vectors where the table has that column."""
+    rows = table.select(list(CHUNK_COLUMNS)).to_pylist()
+    vectors: Sequence[FloatArray | None] = [None] * len(rows)
+    if "vector" in table.column_names and rows:
+        vectors = table.column("vector").combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
+    chunks = []
+    for row, vector in zip(rows, vectors, strict=True):
+        row["metadata"] = json.loads(row["metadata"])
+        chunks.append(StoredChunk(**row, vector=vector))
+    return chunks
+
+
+def record_table(records: Sequence[DocumentRecord]) -> pa.Table:
+    """One row a record; `pending` as JSON."""
+    rows = [record.to_json() for record in records]
+    for row in rows:
+        row["pending"] = json.dumps(row["pending"], ensure_ascii=False) if row["pending"] else None
+    return pa.Table.from_pylist(rows, schema=DOCUMENTS)
+
+
+def records_from(batch: pa.RecordBatch) -> Iterator[DocumentRecord]:
+    """One record a row."""
+    for row in batch.to_pylist():
+        row["pending"] = json.loads(row["pending"]) if row["pending"] else None
+        yield DocumentRecord.from_json(row)
+
+
+def _extremes(metadata: Mapping[str, Any]) -> dict[str, float]:
+    found = {}
+    for key, numbers in numbers_of(metadata).items():
+        found[least(key)] = min(numbers)
+        found[greatest(key)] = max(numbers)
+    return found

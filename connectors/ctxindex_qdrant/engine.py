@@ -1,0 +1,109 @@
+"""The seam between the store (ids, payloads, write order, liveness) and what executes it: `edge` and `server`.
+
+An engine holds two collections of points: `chunks`, with one vector each, and `docs`, the records, without. It knows
+nothing of documents. Filters cross the seam in Qdrant's own JSON form, as in its REST interface, restricted to what
+`filters` makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from ctxindex.stores.payload import FACETS
+
+if TYPE_CHECKING:
+    from ctxindex.types import FloatArray
+
+VECTOR = "dense"
+"""The name of the vector: named from the start, so that others can be added beside it."""
+
+KEYWORD_FIELDS: dict[Collection, tuple[str, ...]] = {
+    "chunks": ("doc_id", "revision", FACETS),
+    "docs": ("doc_id",),
+}
+"""Payload fields that filters look at; indexed before the first point, as strict servers demand."""
+
+Collection: TypeAlias = Literal["chunks", "docs"]
+JsonFilter: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """`id` is a UUID; `vector` is (dim,) float32, or None for records and where it was not asked for."""
+
+    id: str
+    payload: Mapping[str, Any]
+    vector: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A point and its cosine similarity to a query."""
+
+    point: Point
+    score: float
+
+
+class Engine(Protocol):
+    """Every method raises StoreError where the engine refuses, IndexNotFoundError where `create` was never done."""
+
+    max_points: int
+    """Points in one upsert."""
+
+    max_bytes: int
+    """Bytes in one upsert, about."""
+
+    @property
+    def label(self) -> str:
+        """Where this is, for people."""
+        ...
+
+    def read_spec(self) -> dict[str, Any] | None:
+        """What `create` was given; None before."""
+        ...
+
+    def create(self, spec: Mapping[str, Any], dim: int) -> None:
+        """Make both collections, so that `read_spec` gives None until all is there. A half-made index is replaced."""
+        ...
+
+    def dim(self) -> int:
+        """The numbers in a vector."""
+        ...
+
+    def upsert(self, collection: Collection, points: Sequence[Point]) -> None:
+        """Insert or overwrite; durable on return."""
+        ...
+
+    def delete_ids(self, collection: Collection, ids: Sequence[str]) -> None:
+        """Remove points; unknown ids are ignored."""
+        ...
+
+    def delete_where(self, collection: Collection, where: JsonFilter) -> None:
+        """Remove the points that match."""
+        ...
+
+    def retrieve(self, collection: Collection, ids: Sequence[str]) -> list[Point]:
+        """Those that exist, without vectors."""
+        ...
+
+    def scroll(self, collection: Collection, where: JsonFilter | None, *, vectors: bool = False) -> Iterator[Point]:
+        """All points that match, in pages."""
+        ...
+
+    def count(self, collection: Collection, where: JsonFilter) -> int:
+        """Exactly how many match."""
+        ...
+
+    def search(self, query: FloatArray, limit: int, where: JsonFilter | None) -> list[Scored]:
+        """The nearest chunks, best first."""
+        ...
+
+    def maintain(self) -> None:
+        """Upkeep, where the engine needs any."""
+        ...
+
+    def close(self) -> None:
+        """Release; harmless when repeated."""
+        ...

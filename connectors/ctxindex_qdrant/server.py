@@ -1,0 +1,244 @@
+"""A Qdrant server or cloud, through qdrant-client over REST.
+
+Two collections, `<index>__g1` and `<index>__g1_docs`, reached through the aliases `<index>` and `<index>__docs`, which
+are set last and in one request: until then there is no index. The spec is metadata of the records' collection. Where
+a collection is large the server searches its graph, which is approximate; that is the server's to configure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+import numpy as np
+from qdrant_client import QdrantClient, models
+
+from ctxindex.errors import IndexNotFoundError, StoreError
+from ctxindex.stores.payload import NUMBERS
+from ctxindex.stores.retry import Backoff, retrying
+from ctxindex_qdrant import refusals
+from ctxindex_qdrant.engine import KEYWORD_FIELDS, VECTOR, Collection, JsonFilter, Point, Scored
+
+if TYPE_CHECKING:
+    from ctxindex.types import FloatArray
+
+T = TypeVar("T")
+
+MEMORY = ":memory:"
+TIMEOUT_SECONDS = 60
+GENERATION = "g1"
+SPEC_KEY = "ctxindex_spec"
+_PAGE = 500
+_PROBE = Backoff(tries=2, first=0.2)
+"""At connect: who forgot to start the server should not wait to hear it."""
+
+_in_memory: dict[str, QdrantClient] = {}
+
+
+class ServerEngine:
+    """One index on one server."""
+
+    max_points = 256
+    max_bytes = 4_000_000
+
+    def __init__(self, client: QdrantClient, address: str, index: str, *, local: bool = False) -> None:
+        self._client = client
+        self._address = address
+        self._index = index
+        self._local = local
+        self._aliases: dict[Collection, str] = {"chunks": index, "docs": f"{index}__docs"}
+        self._names: dict[Collection, str] = {
+            "chunks": f"{index}__{GENERATION}",
+            "docs": f"{index}__{GENERATION}_docs",
+        }
+        self._dim = 0
+        self.backoff = Backoff()
+
+    @classmethod
+    def connect(cls, url: str, index: str, *, memory: str = "") -> ServerEngine:
+        """A client for `url`, after one request to see that somebody answers.
+
+        `:memory:` is the client's local mode, shared by all connections of this process with the same `memory`.
+        """
+        if url == MEMORY:
+            client = _in_memory.setdefault(memory, QdrantClient(MEMORY))
+            return cls(client, MEMORY, index, local=True)
+        key = os.environ.get("QDRANT_API_KEY") or None
+        try:
+            client = QdrantClient(url=url, api_key=key, timeout=TIMEOUT_SECONDS, check_compatibility=False)
+        except ValueError as error:
+            raise StoreError(f"{_public(url)} is no address of a Qdrant server: {error}") from error
+        engine = cls(client, _public(url), index)
+        engine.backoff = _PROBE
+        engine.read_spec()
+        engine.backoff = Backoff()
+        return engine
+
+    @property
+    def label(self) -> str:
+        """Address without credentials, and the index."""
+        return f"qdrant:{self._address} index {self._index}"
+
+    def read_spec(self) -> dict[str, Any] | None:
+        """From the records' collection."""
+        try:
+            info = self._call(lambda: self._client.get_collection(self._aliases["docs"]))
+        except IndexNotFoundError:
+            return None
+        metadata = info.config.metadata or {}
+        if SPEC_KEY not in metadata:
+            raise StoreError(
+                f"{self.label} exists but was not made by ctxindex, or the server is too old to keep "
+                "metadata of collections (Qdrant 1.16 and later do)"
+            )
+        return cast("dict[str, Any]", metadata[SPEC_KEY])
+
+    def create(self, spec: Mapping[str, Any], dim: int) -> None:
+        """Collections, payload indexes, then the aliases."""
+        vectors = {VECTOR: models.VectorParams(size=dim, distance=models.Distance.COSINE)}
+        self._create_collection("chunks", vectors, None)
+        self._create_collection("docs", {}, {SPEC_KEY: dict(spec)})
+        aliases = [
+            models.CreateAliasOperation(
+                create_alias=models.CreateAlias(collection_name=self._names[each], alias_name=self._aliases[each])
+            )
+            for each in self._names
+        ]
+        self._call(lambda: self._client.update_collection_aliases(change_aliases_operations=aliases))
+        self._dim = dim
+
+    def dim(self) -> int:
+        """As given to `create`."""
+        if not self._dim:
+            info = self._call(lambda: self._client.get_collection(self._aliases["chunks"]))
+            self._dim = cast("dict[str, models.VectorParams]", info.config.params.vectors)[VECTOR].size
+        return self._dim
+
+    def upsert(self, collection: Collection, points: Sequence[Point]) -> None:
+        """One request."""
+        rows = [
+            models.PointStruct(
+                id=point.id,
+                vector={} if point.vector is None else {VECTOR: point.vector.tolist()},
+                payload=dict(point.payload),
+            )
+            for point in points
+        ]
+        self._call(lambda: self._client.upsert(self._aliases[collection], rows, wait=True))
+
+    def delete_ids(self, collection: Collection, ids: Sequence[str]) -> None:
+        """One request."""
+        self._delete(collection, models.PointIdsList(points=list(ids)))
+
+    def delete_where(self, collection: Collection, where: JsonFilter) -> None:
+        """One request."""
+        self._delete(collection, models.FilterSelector(filter=_filter(where)))
+
+    def retrieve(self, collection: Collection, ids: Sequence[str]) -> list[Point]:
+        """One request."""
+        records = self._call(lambda: self._client.retrieve(self._aliases[collection], list(ids), with_payload=True))
+        return [Point(str(record.id), record.payload or {}) for record in records]
+
+    def scroll(self, collection: Collection, where: JsonFilter | None, *, vectors: bool = False) -> Iterator[Point]:
+        """In pages."""
+        condition = None if where is None else _filter(where)
+        offset: Any = None
+        while True:
+            records, offset = self._scroll_page(collection, condition, offset, vectors)
+            for record in records:
+                yield Point(str(record.id), record.payload or {}, _vector_of(record) if vectors else None)
+            if offset is None:
+                return
+
+    def count(self, collection: Collection, where: JsonFilter) -> int:
+        """Exactly."""
+        alias, condition = self._aliases[collection], _filter(where)
+        return self._call(lambda: self._client.count(alias, count_filter=condition, exact=True)).count
+
+    def search(self, query: FloatArray, limit: int, where: JsonFilter | None) -> list[Scored]:
+        """One request."""
+        numbers = query.tolist()
+        condition = None if where is None else _filter(where)
+        found = self._call(
+            lambda: self._client.query_points(
+                self._aliases["chunks"],
+                query=numbers,
+                using=VECTOR,
+                limit=limit,
+                query_filter=condition,
+                with_payload=True,
+            )
+        )
+        return [Scored(Point(str(hit.id), hit.payload or {}), hit.score) for hit in found.points]
+
+    def maintain(self) -> None:
+        """The server looks after itself."""
+
+    def close(self) -> None:
+        """Close connections; what is in memory stays for the next one."""
+        if not self._local:
+            self._client.close()
+
+    def _create_collection(
+        self, collection: Collection, vectors: Mapping[str, models.VectorParams], metadata: dict[str, Any] | None
+    ) -> None:
+        name = self._names[collection]
+
+        def make() -> None:
+            self._client.delete_collection(name)  # what a killed `create` left, or a lost answer to this request
+            self._client.create_collection(name, vectors_config=vectors, metadata=metadata)
+
+        self._call(make)
+        if self._local:  # it has no payload indexes, and warns
+            return
+        fields = [(field, models.PayloadSchemaType.KEYWORD) for field in KEYWORD_FIELDS[collection]]
+        if collection == "chunks":
+            fields.append((f"{NUMBERS}[].key", models.PayloadSchemaType.KEYWORD))
+            fields.append((f"{NUMBERS}[].value", models.PayloadSchemaType.FLOAT))
+        for field, schema in fields:
+            self._index_field(name, field, schema)
+
+    def _index_field(self, name: str, field: str, schema: models.PayloadSchemaType) -> None:
+        self._call(lambda: self._client.create_payload_index(name, field, schema, wait=True))
+
+    def _delete(self, collection: Collection, selector: models.PointIdsList | models.FilterSelector) -> None:
+        self._call(lambda: self._client.delete(self._aliases[collection], selector, wait=True))
+
+    def _scroll_page(
+        self, collection: Collection, condition: models.Filter | None, offset: Any, vectors: bool
+    ) -> tuple[list[models.Record], Any]:
+        return self._call(
+            lambda: self._client.scroll(
+                self._aliases[collection],
+                scroll_filter=condition,
+                limit=_PAGE,
+                offset=offset,
+                with_payload=True,
+                with_vectors=vectors,
+            )
+        )
+
+    def _call(self, request: Callable[[], T]) -> T:
+        """Send; every request of this class may be sent twice."""
+        try:
+            return retrying(
+                request, retryable=refusals.may_pass, backoff=self.backoff, retry_after=refusals.asked_to_wait
+            )
+        except Exception as error:
+            raise refusals.translated(error, self._address, self.label) from error
+
+
+def _filter(where: JsonFilter) -> models.Filter:
+    return models.Filter.model_validate(where)
+
+
+def _vector_of(record: models.Record) -> FloatArray:
+    return np.asarray(cast("dict[str, Any]", record.vector)[VECTOR], dtype=np.float32)
+
+
+def _public(url: str) -> str:
+    """The address without user, password and query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
