@@ -35,7 +35,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    r"""Index documents, not chunks: every chunk is embedded together with the document around it.
+    """Index documents, not chunks: every chunk is embedded together with the document around it.
 
     \b
     ctxindex ingest ./contracts
@@ -43,7 +43,7 @@ def cli() -> None:
 
     Settings come from flags, CTXINDEX_* variables, ctxindex.toml (in this folder or above) and the index itself, in
     this order.
-    """
+    """  # noqa: D301  # \b is click's mark for lines that are not to be wrapped
 
 
 def main() -> None:
