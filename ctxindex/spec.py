@@ -44,8 +44,11 @@ class EncoderSpec:
 
     `digest` is the sha256 of the weights. `max_tokens` is the size of a window, special tokens included; `overlap` the
     most chunks that neighbouring windows share. `join` says what stands between chunks in a window, `pooling` which
-    tokens a chunk vector is the mean of, `owner` which window a shared chunk is taken from. `dtype` is that of the
-    forward pass; vectors are pooled and stored in float32, with unit length.
+    tokens a chunk vector is the mean of, `owner` which window a shared chunk is taken from. `anchor` is how many of the
+    document's first tokens every window after the first begins with, `anchor_title` whether every window begins with
+    the title. `blend` is the weight b of the isolated vector in `normalize((1 - b) contextual + b isolated)`, and
+    `isolated` what that one is made of: the chunk, or title and chunk. `dtype` is that of the forward pass; vectors are
+    pooled and stored in float32, with unit length.
     """
 
     model: str
@@ -56,9 +59,13 @@ class EncoderSpec:
     pooling: Literal["strict", "inclusive"]
     join: Literal["sep", "none"]
     overlap: int
-    owner: Literal["centre", "none"]
+    owner: Literal["centre", "first", "mean", "none"]
     query_prefix: str = ""
     document_prefix: str = ""
+    anchor: int = 0
+    anchor_title: bool = False
+    blend: float = 0.0
+    isolated: Literal["chunk", "title"] = "chunk"
     dtype: str = "float32"
     multivector: bool = False
 

@@ -17,15 +17,15 @@ import numpy as np
 from ctxindex.encoding.backbone import Backbone, TransformerBackbone
 from ctxindex.encoding.batching import cut_batches, prefetch
 from ctxindex.encoding.checkpoint import Checkpoint
-from ctxindex.encoding.independent import independent_rows
-from ctxindex.encoding.late import late_rows
-from ctxindex.encoding.pooling import MeanPool, unit_rows
+from ctxindex.encoding.independent import independent_rows, isolated_rows
+from ctxindex.encoding.job import DocumentJob
+from ctxindex.encoding.late import Anchor, late_rows
+from ctxindex.encoding.pooling import unit_rows
 from ctxindex.encoding.rows import Frame, Row
 from ctxindex.encoding.tokenizer import ModelTokenizer
-from ctxindex.errors import DocumentError
 from ctxindex.metering import Meter
 from ctxindex.spec import EncoderSpec
-from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument
+from ctxindex.types import ChunkedDocument, Document, EncodedDocument, FailedDocument
 
 if TYPE_CHECKING:
     from ctxindex.encoding.encoder import EncoderOptions
@@ -40,54 +40,19 @@ BATCH_TOKENS = 4096
 _POOL_BATCHES = 8
 """Batches that rows are collected for before they are sorted: little padding, and seconds of work lost in a crash."""
 
-Owner = TypeVar("Owner")
+Waiting = TypeVar("Waiting")
 
 
 @dataclass(frozen=True, slots=True)
-class _Task(Generic[Owner]):
+class _Task(Generic[Waiting]):
     """A row, and who waits for its sums."""
 
-    owner: Owner
+    owner: Waiting
     row: Row
 
     @property
     def length(self) -> int:
         return self.row.length
-
-
-class _Job:
-    """One document on its way through the model."""
-
-    def __init__(self, source: ChunkedDocument, rows: list[Row], dim: int) -> None:
-        self.source = source
-        self.rows = rows
-        self.tokens = sum(row.length for row in rows)
-        self._content = sum(row.content for row in rows)
-        self._open = len(rows)
-        self._pool = MeanPool(len(source.chunks), dim)
-        self._windows = [0] * len(source.chunks)
-        self._context = [0] * len(source.chunks)
-        for number, row in reversed(list(enumerate(rows))):  # a chunk in pieces is listed where it begins
-            for place, context in zip(row.places, row.context, strict=True):
-                self._windows[place.chunk] = number
-                self._context[place.chunk] = context
-
-    def add(self, row: Row, sums: FloatArray) -> bool:
-        """Take in the sums of one row, (places, dim) float32; True when the document is complete."""
-        for place, total in zip(row.places, sums, strict=True):
-            self._pool.add(place.chunk, total, place.end - place.start)
-        self._open -= 1
-        return self._open == 0
-
-    def result(self) -> EncodedDocument | FailedDocument:
-        document = self.source.document
-        try:
-            vectors = self._pool.vectors()
-        except DocumentError as error:
-            return FailedDocument(document.doc_id, error.reason, "" if error.transient else document.source_hash)
-        return EncodedDocument(
-            document, self.source.chunks, vectors, tuple(self._windows), tuple(self._context), self._content
-        )
 
 
 class LocalEncoder:
@@ -114,7 +79,7 @@ class LocalEncoder:
         frame = self._frame(self.spec.document_prefix)
         limit = 2 * _POOL_BATCHES * self._budget
         jobs = self._jobs(documents, frame)
-        with prefetch(jobs, lambda job: job.tokens if isinstance(job, _Job) else 0, limit) as ahead:
+        with prefetch(jobs, _weight, limit) as ahead:
             yield from self._encode(ahead)
 
     def encode_queries(self, queries: Sequence[str]) -> FloatArray:
@@ -132,25 +97,39 @@ class LocalEncoder:
             vectors[task.owner] = sums[0] / task.length
         return unit_rows(vectors)
 
-    def _jobs(self, documents: Iterable[ChunkedDocument], frame: Frame) -> Iterator[_Job | FailedDocument]:
+    def _jobs(self, documents: Iterable[ChunkedDocument], frame: Frame) -> Iterator[DocumentJob | FailedDocument]:
         """Runs in the prefetching thread."""
         for source in documents:
             with self._meter.time("tokenise"):
                 chunks = self.tokenizer.ids([chunk.text for chunk in source.chunks])
-                rows = self._rows(chunks, frame) if all(map(len, chunks)) else []
+                rows = self._rows(source.document, chunks, frame) if all(map(len, chunks)) else []
             if rows:
-                yield _Job(source, rows, self.spec.dim)
+                yield DocumentJob(source, rows, self.spec.dim, self.spec.blend, sum(map(len, chunks)))
             else:
                 reason = "a chunk has no tokens that the model can read"
                 yield FailedDocument(source.document.doc_id, reason, source.document.source_hash)
 
-    def _rows(self, chunks: Sequence[Ids], frame: Frame) -> list[Row]:
-        if self.spec.method == "late":
-            return list(late_rows(chunks, frame, self.spec.overlap))
-        return list(independent_rows(chunks, frame))
+    def _rows(self, document: Document, chunks: Sequence[Ids], frame: Frame) -> list[Row]:
+        spec = self.spec
+        if spec.method == "independent":
+            return list(independent_rows(chunks, frame))
+        title = self._title(document)
+        anchor = Anchor(title if spec.anchor_title else title[:0], spec.anchor)
+        rows = list(late_rows(chunks, frame, spec.overlap, anchor, "centre" if spec.owner == "none" else spec.owner))
+        if spec.blend:
+            rows += isolated_rows(chunks, frame, title if spec.isolated == "title" else None)
+        return rows
 
-    def _encode(self, jobs: Iterable[_Job | FailedDocument]) -> Iterator[EncodedDocument | FailedDocument]:
-        pool: list[_Task[_Job]] = []
+    def _title(self, document: Document) -> Ids:
+        """The ids of the title; none where there is no title, or the text begins with it and so says it already."""
+        title = " ".join((document.title or "").split())
+        opening = " ".join(document.text[: 2 * len(title) + 100].split())
+        if not title or opening.casefold().startswith(title.casefold()):
+            return np.empty(0, dtype=np.int32)
+        return self.tokenizer.ids([title])[0]
+
+    def _encode(self, jobs: Iterable[DocumentJob | FailedDocument]) -> Iterator[EncodedDocument | FailedDocument]:
+        pool: list[_Task[DocumentJob]] = []
         held = 0
         for job in jobs:
             if isinstance(job, FailedDocument):
@@ -164,13 +143,13 @@ class LocalEncoder:
                     pool, held = [], 0
         yield from self._run(pool)
 
-    def _run(self, pool: Sequence[_Task[_Job]]) -> Iterator[EncodedDocument | FailedDocument]:
+    def _run(self, pool: Sequence[_Task[DocumentJob]]) -> Iterator[EncodedDocument | FailedDocument]:
         for task, sums in self._sums(pool):
             self._meter.tokens(task.row.content)
             if task.owner.add(task.row, sums):
                 yield task.owner.result()
 
-    def _sums(self, tasks: Sequence[_Task[Owner]]) -> Iterator[tuple[_Task[Owner], FloatArray]]:
+    def _sums(self, tasks: Sequence[_Task[Waiting]]) -> Iterator[tuple[_Task[Waiting], FloatArray]]:
         """Each task with the sums of its row's places, (places, dim) float32."""
         for batch in cut_batches(tasks, self._budget):
             sums = self.load().place_sums([task.row for task in batch])
@@ -200,3 +179,7 @@ class LocalEncoder:
     def _frame(self, prefix: str) -> Frame:
         ids = self.tokenizer.ids([prefix])[0] if prefix else np.empty(0, dtype=np.int32)
         return Frame(self.tokenizer.cls_id, self.tokenizer.sep_id, ids, self.spec.max_tokens)
+
+
+def _weight(job: DocumentJob | FailedDocument) -> int:
+    return job.weight if isinstance(job, DocumentJob) else 0

@@ -27,13 +27,14 @@ class Row:
     """The input of one window: `ids` (length,) int32 with all special tokens, and the places it pools.
 
     `content` counts the content tokens that are pooled here; `context` says for each place how many content tokens the
-    row holds besides its own.
+    row holds besides its own. `isolated` marks the rows of the isolated view (see `independent`).
     """
 
     ids: Ids
     places: tuple[Place, ...]
     content: int
     context: tuple[int, ...]
+    isolated: bool = False
 
     @property
     def length(self) -> int:

@@ -10,8 +10,11 @@ A document that fits the model is one window. A longer one is cut in windows of 
    as those take no more than a quarter of the window and at least one new piece fits behind them.
 3. The room that is left is filled with the nearest tokens of the neighbours, unpooled: even where no whole neighbour
    fits, a chunk at the edge of a window sees what stands before and after it.
-4. A piece that several windows hold is *owned* by the one where it has most context on its weaker side ("centre").
-   Windows that own nothing are dropped.
+4. A piece that several windows hold is *owned* by the one where it has most context on its weaker side ("centre"), by
+   the first of them ("first"), or by all of them ("mean": sums and counts add up to the average). Windows that own
+   nothing are dropped.
+5. With an *anchor*, every window begins with the head of the document, unpooled: the title, and in windows after the
+   first also the document's first tokens. What a document is about thus reaches each of its chunks.
 
 Lengths are counted in content tokens; this module knows no ids, no text and no model, so that all of it can be tested
 with numbers. Source: the late chunking of arXiv 2505.24782, section 3; ownership and context filling are ours.
@@ -22,6 +25,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from typing import Literal, TypeAlias
+
+Owner: TypeAlias = Literal["centre", "first", "mean"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +73,43 @@ def cut_pieces(lengths: Sequence[int], capacity: int) -> list[Piece]:
     return pieces
 
 
-def plan_windows(lengths: Sequence[int], room: int, overlap: int) -> list[WindowPlan]:
+def plan_windows(
+    lengths: Sequence[int], room: int, overlap: int, *, owner: Owner = "centre", later_room: int | None = None
+) -> list[WindowPlan]:
     """Windows over pieces of `lengths` content tokens.
 
     Args:
-        lengths: content tokens of each piece, each at least 1 and at most `room - 1`.
-        room: tokens of a window behind CLS and prefix; a piece takes its length and one separator.
+        lengths: content tokens of each piece; each takes one separator more, and must fit every window.
+        room: tokens of the first window behind what every window begins with.
         overlap: the most pieces that neighbouring windows share.
+        owner: which window a shared piece is pooled in.
+        later_room: the same as `room`, for windows after the first; they may begin with more.
 
     Returns:
-        Plans in the order of the text: together they own every piece exactly once, and none is larger than `room`.
+        Plans in the order of the text. Together they own every piece exactly once ("mean": at least once), and none is
+        larger than its room.
     """
-    spans = _greedy_spans(lengths, room, overlap)
-    plans = [_fill(lengths, WindowPlan(first, last, first, last), room) for first, last in spans]
-    return _own(lengths, plans)
+    later_room = room if later_room is None else later_room
+    plans: list[WindowPlan] = []
+    for first, last in _greedy_spans(lengths, room, later_room, overlap):
+        plans.append(_fill(lengths, WindowPlan(first, last, first, last), later_room if first else room))
+    if owner == "mean":
+        return plans
+    return _own(lengths, plans, owner)
 
 
-def _greedy_spans(lengths: Sequence[int], room: int, overlap: int) -> list[tuple[int, int]]:
+def _greedy_spans(lengths: Sequence[int], room: int, later_room: int, overlap: int) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     first = last = 0
     while last < len(lengths):
         used = sum(lengths[piece] + 1 for piece in range(first, last))
-        while last < len(lengths) and used + lengths[last] + 1 <= room:
+        limit = later_room if first else room
+        while last < len(lengths) and used + lengths[last] + 1 <= limit:
             used += lengths[last] + 1
             last += 1
         spans.append((first, last))
         if last < len(lengths):
-            first = last - _shared(lengths, last, room, overlap)
+            first = last - _shared(lengths, last, later_room, overlap)
     return spans
 
 
@@ -141,7 +157,7 @@ def _cost(lengths: Sequence[int], neighbours: range, tokens: int) -> int:
     return cost
 
 
-def _own(lengths: Sequence[int], plans: list[WindowPlan]) -> list[WindowPlan]:
+def _own(lengths: Sequence[int], plans: list[WindowPlan], owner: Owner) -> list[WindowPlan]:
     owners: list[int] = []
     best: list[tuple[int, int]] = []
     for number, plan in enumerate(plans):
@@ -150,14 +166,14 @@ def _own(lengths: Sequence[int], plans: list[WindowPlan]) -> list[WindowPlan]:
             if piece == len(owners):
                 owners.append(number)
                 best.append(score)
-            elif score > best[piece]:
+            elif owner == "centre" and score > best[piece]:
                 owners[piece] = number
                 best[piece] = score
     owned: list[WindowPlan] = []
     start = 0
-    for piece, owner in enumerate(owners):
-        if piece + 1 == len(owners) or owners[piece + 1] != owner:
-            owned.append(replace(plans[owner], own_first=start, own_last=piece + 1))
+    for piece, number in enumerate(owners):
+        if piece + 1 == len(owners) or owners[piece + 1] != number:
+            owned.append(replace(plans[number], own_first=start, own_last=piece + 1))
             start = piece + 1
     return owned
 
