@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ctxindex.encoding.checkpoint import Checkpoint, open_checkpoint
 from ctxindex.encoding.runtime import require_known
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "minilm"
 WINDOW_OVERLAP = 10
 """The most chunks that neighbouring windows share; in practice a quarter of the window is the tighter bound."""
+
+DEFAULT_DTYPE = "float32"
+LATE_OPTIONS = ("anchor", "anchor_title", "owner", "blend", "isolated")
 
 _SMALLEST_WINDOW = 16
 
@@ -52,17 +55,31 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EncoderOptions:
-    """What a user may choose about an encoder; None takes what the model's files say.
+    """What a user may choose about an encoder; None takes what the model's files say, or the default.
 
-    `max_tokens` lowers the window. `device` and `batch_tokens` (the padded size of a batch) decide nothing beyond
-    rounding, and are no part of a spec.
+    `max_tokens` lowers the window. `anchor` (tokens of the document's head), `anchor_title`, `owner`, `blend` and
+    `isolated` are those of `EncoderSpec` and go with the method `late` alone. `device` and `batch_tokens` (the padded
+    size of a batch) decide nothing beyond rounding, and are no part of a spec.
     """
 
     method: Method | None = None
     max_tokens: int | None = None
-    dtype: str = "float32"
+    anchor: int | None = None
+    anchor_title: bool | None = None
+    owner: Literal["centre", "first", "mean"] | None = None
+    blend: float | None = None
+    isolated: Literal["chunk", "title"] | None = None
+    dtype: str | None = None
     device: str = "auto"
     batch_tokens: int | None = None
+
+    @classmethod
+    def of(cls, spec: EncoderSpec, device: str) -> EncoderOptions:
+        """The options that give `spec` again."""
+        chosen = {name: getattr(spec, name) for name in ("method", "max_tokens", "dtype")}
+        if spec.method == "late":
+            chosen.update({name: getattr(spec, name) for name in LATE_OPTIONS})
+        return cls(**chosen, device=device)
 
 
 def load_encoder(
@@ -80,7 +97,7 @@ def load_encoder(
 
     options = options or EncoderOptions()
     meter = meter or Meter()
-    require_known(options.device, options.dtype)
+    require_known(options.device, options.dtype or DEFAULT_DTYPE)
     with meter.time("model"):
         checkpoint = open_checkpoint(model)
         spec = _spec(checkpoint, options)
@@ -96,8 +113,7 @@ def restore_encoder(
         ModelError: the model cannot be found or used.
         MismatchError: it is another model than the one that made the index.
     """
-    options = EncoderOptions(stored.method, stored.max_tokens, stored.dtype, device)
-    encoder = load_encoder(model or stored.model, options, meter)
+    encoder = load_encoder(model or stored.model, EncoderOptions.of(stored, device), meter)
     if replace(encoder.spec, model=stored.model) != stored:
         wrong = [
             f"  {name}: index {getattr(stored, name)!r}, model {getattr(encoder.spec, name)!r}"
@@ -115,21 +131,49 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions) -> EncoderSpec:
     method = options.method or checkpoint.method
     if method not in METHODS:
         raise ConfigError(f"--method {method} is none of {', '.join(METHODS)}")
-    late = method == "late"
-    return EncoderSpec(
+    spec = EncoderSpec(
         model=checkpoint.name,
         digest=checkpoint.digest,
         method=method,
         dim=checkpoint.dim,
         max_tokens=_max_tokens(checkpoint, options.max_tokens),
-        pooling="strict" if late else "inclusive",
-        join="sep" if late else "none",
-        overlap=WINDOW_OVERLAP if late else 0,
-        owner="centre" if late else "none",
+        pooling="inclusive",
+        join="none",
+        overlap=0,
+        owner="none",
         query_prefix=checkpoint.query_prefix,
         document_prefix=checkpoint.document_prefix,
-        dtype=options.dtype,
+        dtype=options.dtype or DEFAULT_DTYPE,
     )
+    return _late_spec(spec, options) if method == "late" else _without_late_options(spec, options)
+
+
+def _late_spec(spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:
+    """Late chunking: what is left out is the default of the method."""
+    blend = options.blend or 0.0
+    if not 0 <= blend < 1:
+        raise ConfigError(f"--blend {blend} must be at least 0 and less than 1 (1 is --method independent)")
+    anchor = options.anchor or 0
+    if not 0 <= anchor <= spec.max_tokens // 4:
+        raise ConfigError(f"--anchor {anchor} must be 0 to a quarter of the window ({spec.max_tokens // 4} tokens)")
+    return replace(
+        spec,
+        pooling="strict",
+        join="sep",
+        overlap=WINDOW_OVERLAP,
+        owner=options.owner or "centre",
+        anchor=anchor,
+        anchor_title=bool(options.anchor_title),
+        blend=blend,
+        isolated=options.isolated or "chunk",
+    )
+
+
+def _without_late_options(spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:
+    for name in LATE_OPTIONS:
+        if getattr(options, name):
+            raise ConfigError(f"--{name.replace('_', '-')} goes with --method late, not with {spec.method}")
+    return spec
 
 
 def _max_tokens(checkpoint: Checkpoint, asked: int | None) -> int:
