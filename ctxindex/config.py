@@ -1,8 +1,8 @@
 """Settings and where they come from: flag > CTXINDEX_* variable > ctxindex.toml > the index's stored spec > default.
 
 `ctxindex.toml` is looked for in the current folder and upwards; `[tool.ctxindex]` in a pyproject.toml does as well.
-A relative `path` in a file is relative to that file. Secrets are not settings: a store reads its API key from its
-vendor's own variable, and no file of ours ever holds one.
+A relative `path` in a file is relative to that file, and so is the default one where a file was found. Secrets are not
+settings: a store reads its API key from its vendor's own variable, and no file of ours ever holds one.
 """
 
 from __future__ import annotations
@@ -80,6 +80,10 @@ class Settings:
         """The value of a setting, or `default` where nobody gave one."""
         value = self.find(name).value
         return default if value is None else value
+
+    def beside_file(self, name: str) -> str:
+        """`name` in the folder of the file that was found, or as it is where there is none."""
+        return name if self._file is None else str(self._file.parent / name)
 
     def _from_file(self, name: str) -> Any:
         value = _typed(name, self._values[name], str(self._file))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ from ctxindex.chunking import load_chunker
 from ctxindex.config import DEFAULT_INDEX, DEFAULT_PATH, DEFAULT_STORE, Settings
 from ctxindex.encoding import Encoder, load_encoder
 from ctxindex.encoding.encoder import restore_encoder
-from ctxindex.errors import IndexNotFoundError
+from ctxindex.errors import IndexNotFoundError, StoreError, UsageError
 from ctxindex.indexing import (
     IndexOptions,
     Ingest,
@@ -33,7 +33,15 @@ from ctxindex.indexing import (
     require_agreement,
     stale_failures,
 )
-from ctxindex.loading import LOADER_VERSION, Found, LoadOptions, find_sources, hash_source, load_source
+from ctxindex.loading import (
+    LOADER_VERSION,
+    Found,
+    LoadOptions,
+    SkippedSource,
+    find_sources,
+    hash_source,
+    load_source,
+)
 from ctxindex.metering import STAGES, Meter
 from ctxindex.retrieval import Searcher, parse_conditions
 from ctxindex.spec import IndexSpec
@@ -59,13 +67,18 @@ class IngestReport:
     new: int
     changed: int
     unchanged: int
-    skipped: int
+    skips: tuple[SkippedSource, ...]
     failures: tuple[FailedDocument, ...]
     chunks: int
     tokens: int
     seconds: Mapping[str, float]
     idle: float = 0.0
     dry_run: bool = False
+
+    @property
+    def skipped(self) -> int:
+        """How many sources were no documents."""
+        return len(self.skips)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,39 +105,71 @@ class Quiet(Progress):
         """Nothing."""
 
 
-@dataclass
 class Index:
     """A named set of documents in a store, with one spec: `Index.open` opens one, `close` or a `with` releases it."""
 
-    store: Store
-    options: IndexOptions
-    device: str = "auto"
-    _meter: Meter = field(default_factory=Meter)
-    _encoder: Encoder | None = None
+    def __init__(self, store: Store, options: IndexOptions, device: str = "auto") -> None:
+        self.store = store
+        self.options = options
+        self.device = device
+        self._meter = Meter()
+        self._encoder: Encoder | None = None
+
+    def __repr__(self) -> str:
+        return f"Index({self.store.location})"
 
     @classmethod
-    def open(cls, index: str | None = None, **settings: Any) -> Index:
+    def open(
+        cls,
+        index: str | None = None,
+        *,
+        store: str | None = None,
+        url: str | None = None,
+        path: str | Path | None = None,
+        model: str | None = None,
+        method: str | None = None,
+        chunker: str | None = None,
+        chunk_size: int | None = None,
+        chunk_unit: str | None = None,
+        chunk_overlap: int | None = None,
+        max_tokens: int | None = None,
+        dtype: str | None = None,
+        device: str | None = None,
+    ) -> Index:
         """Open an index, or prepare one that the first `ingest` makes.
 
+        What is left out comes from CTXINDEX_* variables, ctxindex.toml, the spec stored in the index, or the default,
+        in this order.
+
         Args:
-            index: its name; "default" where none is given.
-            settings: store, url, path; and what decides vectors: model, method, chunker, chunk_size, chunk_unit,
-                chunk_overlap, max_tokens, dtype; and device. What is left out comes from CTXINDEX_* variables,
-                ctxindex.toml, the spec stored in the index, or the default, in this order.
+            index: its name.
+            store: lancedb, qdrant, or a URI such as qdrant+https://host.
+            url: address of a served store.
+            path: folder of a local store.
+            model: minilm, a model folder, or owner/name on the hub.
+            method: late or independent.
+            chunker: markdown, recursive or tokens.
+            chunk_size: the most a chunk may have, overlap included, in `chunk_unit`s.
+            chunk_unit: tokens or chars.
+            chunk_overlap: what a chunk repeats of the one before, in `chunk_unit`s.
+            max_tokens: size of a window in tokens, special tokens included.
+            dtype: of the forward pass: float32, bfloat16 or float16.
+            device: auto, cpu, cuda or mps.
 
         Raises:
             ConfigError: a setting cannot be used.
             StoreError: the store cannot be opened.
         """
-        found = Settings({"index": index, **settings})
-        store = open_store(
+        given = {name: value for name, value in locals().items() if name not in ("cls", "path")}
+        found = Settings({**given, "path": None if path is None else str(path)})
+        opened = open_store(
             found.get("store", DEFAULT_STORE),
             url=found.get("url"),
             index=found.get("index", DEFAULT_INDEX),
-            path=Path(found.get("path", DEFAULT_PATH)).expanduser(),
+            path=Path(found.get("path", found.beside_file(DEFAULT_PATH))).expanduser(),
         )
         options = IndexOptions(**{name: found.get(name) for name in IndexOptions.names()})
-        return cls(store, options, found.get("device", "auto"))
+        return cls(opened, options, found.get("device", "auto"))
 
     @property
     def spec(self) -> IndexSpec | None:
@@ -134,7 +179,7 @@ class Index:
 
     def ingest(
         self,
-        *paths: str | Path,
+        *paths: str | Path | Sequence[str | Path],
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         root: str | Path | None = None,
@@ -150,7 +195,7 @@ class Index:
         and nothing is ever deleted because its file is gone.
 
         Args:
-            paths: files and folders.
+            paths: files and folders, one by one or in a list.
             include: globs; of the files in folders, only those that match are taken.
             exclude: globs; those that match are left out.
             root: the folder that doc_ids are relative to, instead of the name of each path given.
@@ -161,18 +206,21 @@ class Index:
             progress: told how far the run is.
 
         Raises:
-            UsageError: a path does not exist, or two sources have one doc_id.
+            UsageError: no path, one that does not exist, or two sources with one doc_id.
             MismatchError: the index was built with other settings than those asked for.
             ModelError: the model cannot be found or used.
             StoreError: the store cannot be reached or refuses.
         """
         began = time.perf_counter()
+        given = [one for path in paths for one in ([path] if isinstance(path, str | Path) else path)]
+        if not given:
+            raise UsageError("there is nothing to ingest: give files or folders")
         self._meter.reset()
         limits = {} if max_chars is None else {"max_chars": max_chars}
         loading = LoadOptions(
             tuple(include), tuple(exclude), no_ignore=no_ignore, root=None if root is None else Path(root), **limits
         )
-        with find_sources(paths, loading) as found:
+        with find_sources(given, loading) as found:
             return self._ingest(found, loading, retry_failed, dry_run, progress or Quiet(), began)
 
     def _ingest(
@@ -192,7 +240,7 @@ class Index:
             outcome = Outcome(
                 new=len(plan.new) if dry_run else 0,
                 changed=len(plan.changed) if dry_run else 0,
-                skipped=plan.skipped,
+                skips=list(plan.skips),
                 failures=list(plan.failures),
             )
             return self._report(plan, outcome, began, dry_run)
@@ -236,6 +284,11 @@ class Index:
         self._existing()
         return self.store.chunks(doc_id, vectors=vectors)
 
+    def delete(self, doc_ids: Iterable[str]) -> None:
+        """Remove documents, with their chunks and records; ids that are not in the index are ignored."""
+        self._existing()
+        self.store.delete(set(doc_ids))
+
     def status(self) -> IndexStatus:
         """What is in the index.
 
@@ -277,7 +330,15 @@ class Index:
         load_chunker(spec.chunker, encoder.tokenizer)
         if with_model:
             encoder.load()
-        self.store.create(spec.to_json(), VectorLayout(spec.encoder.dim, spec.encoder.multivector))
+        try:
+            self.store.create(spec.to_json(), VectorLayout(spec.encoder.dim, spec.encoder.multivector))
+        except StoreError:
+            made = self.spec
+            if made is None:
+                raise
+            # Another process made the index while we looked at the files.
+            require_agreement(made, self.options, LOADER_VERSION)
+            return made
         self._encoder = encoder
         return spec
 
@@ -305,7 +366,7 @@ class Index:
             new=outcome.new,
             changed=outcome.changed,
             unchanged=plan.unchanged,
-            skipped=outcome.skipped,
+            skips=tuple(outcome.skips),
             failures=tuple(outcome.failures),
             chunks=outcome.chunks,
             tokens=outcome.tokens,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def main() -> None:
             for question in QUESTIONS:
                 show(question, index.search(question, k=2))
             score(index, asked)
-    print(f'\nAsk your own: ctxindex search "…" --index contracts-independent --path {path}')
+    command = Path(sys.executable).parent / "ctxindex"
+    print(f"\nAsk your own: {os.path.relpath(command)} search 'your question' --index contracts-late --path {path}")
 
 
 def ingest(index: Index) -> None:

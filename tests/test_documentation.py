@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ctxindex.config import SETTINGS, Settings
 from tests.conftest import REPOSITORY
 
 
@@ -20,8 +21,8 @@ def test_the_quick_start_of_the_readme_runs(
 ) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(code.strip().splitlines()) <= 11
-    contracts = tmp_path / "contracts"
-    contracts.mkdir()
+    contracts = tmp_path / "recipes" / "data" / "contracts"
+    contracts.mkdir(parents=True)
     for file in sorted(samples.glob("*.txt"))[:2]:
         shutil.copy(file, contracts)
     monkeypatch.chdir(tmp_path)
@@ -42,6 +43,14 @@ def test_the_quick_start_recipe_runs(tmp_path: Path) -> None:
     assert all(int(contract) >= int(clause) > 0 for contract, clause in found)
     again = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert again.stdout.count("0 new, 14 unchanged") == 2
+
+
+def test_the_settings_file_of_the_readme_is_accepted(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "ctxindex.toml").write_text(text, encoding="utf-8")
+    settings = Settings({}, {}, tmp_path)
+    assert settings.get("chunk_size") == 128
+    assert set(SETTINGS) == set(re.findall(r"\b(" + "|".join(SETTINGS) + r")\b", text))
 
 
 def test_the_page_of_the_command_line_is_that_of_the_code() -> None:

@@ -5,6 +5,7 @@ Knows tables and SQL, nothing of documents. Every error of the database leaves h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -24,10 +25,15 @@ if TYPE_CHECKING:
 KEEP_VERSIONS = timedelta(hours=1)
 """How long replaced data stays on disk: a reader in another process may be in the middle of a query."""
 
-SMALL_FRAGMENTS = 8
+SMALL_FRAGMENTS = 64
+"""Compacting reads a table whole, and so takes memory; scanning some dozens of fragments costs next to nothing."""
+
 STALE_VERSIONS = 50
 INDEX_FROM_ROWS = 20_000
 """Below that, looking through all doc_ids costs a few milliseconds."""
+
+_SOURCE_PLACE = re.compile(r",? ?\S*\.rs:\d+(:\d+)?")
+"""Where in its own Rust code the database gave up: of no use to the reader."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,7 +47,9 @@ def refusals(where: str) -> Iterator[None]:
     except (StoreError, KeyboardInterrupt):
         raise
     except (OSError, RuntimeError, ValueError, pa.ArrowException) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (
+            _SOURCE_PLACE.sub("", str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
+        )
         raise StoreError(f"LanceDB refused a request on {where}: {reason}") from error
 
 

@@ -7,6 +7,7 @@ write-ahead log and survive the process; `maintain` and `close` flush it. Search
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import numpy as np
 import qdrant_edge as qe
@@ -46,6 +47,7 @@ class EdgeEngine:
         self._shards: dict[Collection, qe.EdgeShard] = {}
         self._dim = 0
         self._loading = threading.Lock()
+        self._lock: TextIO | None = None
 
     @classmethod
     def connect(cls, folder: Path, index: str) -> EdgeEngine:
@@ -71,6 +73,9 @@ class EdgeEngine:
 
     def create(self, spec: Mapping[str, Any], dim: int) -> None:
         """Shards, then spec, then CURRENT."""
+        self._take_lock()
+        if self._generation() is not None:
+            raise StoreError(f"{self._label} exists already")
         folder = self._home / GENERATION
         with self._refusals():
             if folder.exists():
@@ -155,6 +160,7 @@ class EdgeEngine:
             for shard in shards.values():
                 shard.flush()
                 shard.close()
+        self._release_lock()
 
     def _update(self, collection: Collection, operation: qe.UpdateOperation) -> None:
         with self._refusals():
@@ -181,12 +187,42 @@ class EdgeEngine:
         generation = self._generation()
         if generation is None:
             raise IndexNotFoundError(f"{self._label} does not exist")
+        self._take_lock()
+        try:
+            self._open_generation(generation)
+        except BaseException:
+            self._release_lock()
+            raise
+
+    def _open_generation(self, generation: str) -> None:
         with self._refusals():
             folder = self._home / generation
             loaded = {collection: qe.EdgeShard.load(str(folder / collection)) for collection in _COLLECTIONS}
             dim = int(json.loads((folder / "spec.json").read_text(encoding="utf-8"))["dim"])
         self._shards.update(loaded)
         self._dim = dim
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _take_lock(self) -> None:
+        """Before anything is made or opened: by the time the engine tries its own, a shard may be half made."""
+        if self._lock is not None:
+            return
+        with self._refusals():
+            self._home.mkdir(parents=True, exist_ok=True)
+            lock = (self._home / "LOCK").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise StoreError(
+                f"{self._label} is open elsewhere, in another process or another Index of this one, and the embedded "
+                "engine allows one at a time: wait until that is closed, or use a Qdrant server"
+            ) from None
+        self._lock = lock
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -197,11 +233,6 @@ class EdgeEngine:
             raise
         except Exception as error:
             reason = str(error).strip() or type(error).__name__
-            if "WouldBlock" in reason:
-                raise StoreError(
-                    f"another process has {self._label} open, and the embedded engine allows one at a time: "
-                    "wait until it ends, or use a Qdrant server"
-                ) from error
             raise StoreError(f"the embedded Qdrant engine refused a request on {self._label}: {reason}") from error
 
 

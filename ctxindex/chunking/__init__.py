@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ctxindex.chunking.chunker import CHUNKERS, DEFAULT_CHUNK_SIZE, SpanChunker, load_chunker
+from ctxindex.chunking.chunker import CHUNKERS, DEFAULT_CHUNK_SIZE, DEFAULT_CHUNKER, SpanChunker, load_chunker
 
-__all__ = ["CHUNKERS", "DEFAULT_CHUNK_SIZE", "SpanChunker", "load_chunker"]
+__all__ = ["CHUNKERS", "DEFAULT_CHUNKER", "DEFAULT_CHUNK_SIZE", "SpanChunker", "load_chunker"]

@@ -1,7 +1,8 @@
 """The chunker: blocks of a document -> pieces -> spans that are exact and never larger than asked for.
 
-    recursive   paragraphs, lines, words: the largest that fit
-    markdown    the same, and no chunk crosses a heading (of any format whose headings were found in loading)
+    markdown    paragraphs, lines, words: the largest that fit; no chunk crosses a heading (of any format whose
+                headings were found in loading; the same as `recursive` where there are none)
+    recursive   the same, without regard to headings
     tokens      a fixed number of the model's tokens, wherever that cuts
 
 A document is handed to the splitter in blocks of bounded length, so that time and memory stay in proportion to it.
@@ -14,18 +15,22 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from ctxindex.chunking.sections import headings_at, page_at, section_blocks
-from ctxindex.chunking.spans import Measure, Span, align, extend_back, fit, shrink
+from ctxindex.chunking.sections import headings_of, page_at, section_blocks
+from ctxindex.chunking.spans import Measure, Span, align, extend_back, fit, join_crumbs, shrink
 from ctxindex.chunking.splitters import Splitter, recursive_splitter, token_splitter
 from ctxindex.errors import ConfigError, DocumentError
 from ctxindex.spec import ChunkerSpec
 from ctxindex.types import Chunk, Document, Tokenizer
 
-CHUNKERS = ("recursive", "markdown", "tokens")
+CHUNKERS = ("markdown", "recursive", "tokens")
+DEFAULT_CHUNKER = "markdown"
 DEFAULT_CHUNK_SIZE = 128
 """Tokens."""
 
 _SMALLEST = 8
+_CRUMB = 16
+"""A piece of less than one in so many parts of the size (a page number, say) is joined to the piece beside it."""
+
 _BLOCK = 50_000
 """Characters given to the splitter at once."""
 
@@ -92,8 +97,9 @@ class SpanChunker:
     def _spans(self, text: str, block: Span) -> Iterator[Span]:
         start, end = shrink(text, block)
         size = self.spec.size - self.spec.overlap
-        for span in align(text, self._split(text[start:end]), start):
-            yield from fit(text, span, size, self._measure)
+        pieces = align(text, self._split(text[start:end]), start)
+        fitting = [part for span in pieces for part in fit(text, span, size, self._measure)]
+        yield from join_crumbs(text, fitting, size, size // _CRUMB, self._measure)
 
     def _readable(self, text: str, spans: list[Span]) -> list[Span]:
         """The spans that the model gets any token of: invisible characters alone make no chunk."""
@@ -127,9 +133,7 @@ def _break_before(text: str, start: int, limit: int) -> int:
 def _place(document: Document, start: int, end: int) -> dict[str, Any]:
     place: dict[str, Any] = {}
     if document.pages:
-        place["page"] = page_at(document, start)
-        if (last := page_at(document, end - 1)) != place["page"]:
-            place["page_end"] = last
-    if headings := headings_at(document, start):
+        place["page"], place["page_end"] = page_at(document, start), page_at(document, end - 1)
+    if headings := headings_of(document, start, end):
         place["headings"] = list(headings)
     return place

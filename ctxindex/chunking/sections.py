@@ -13,17 +13,27 @@ def section_blocks(document: Document) -> Iterator[Span]:
     """The text cut at its headings; a heading with no text of its own stays with what follows it."""
     start = 0
     for section in document.sections:
-        body = document.text[start : section.start].strip()
-        if "\n" in body or (body and not _is_heading(document, start)):
+        if document.text[start : section.start].strip() and not _is_bare_heading(document, start, section.start):
             yield start, section.start
             start = section.start
     yield start, len(document.text)
 
 
-def headings_at(document: Document, position: int) -> tuple[str, ...]:
-    """The heading path in force at a character of the text, outermost first; empty before the first heading."""
-    number = bisect_right(document.sections, position, key=lambda section: section.start)
-    return document.sections[number - 1].path if number else ()
+def headings_of(document: Document, start: int, end: int) -> tuple[str, ...]:
+    """The heading path of the text in `[start, end)`, outermost first; empty before the first heading.
+
+    It is the path in force where the text begins. Headings that open the span with no text of their own between them
+    count as one: the path is that of the last of them.
+    """
+    number = _section_at(document, start)
+    while (
+        number + 1 < len(document.sections)
+        and document.sections[number + 1].start < end
+        and _is_bare_heading(document, start, document.sections[number + 1].start)
+    ):
+        number += 1
+        start = document.sections[number].start
+    return document.sections[number].path if number >= 0 else ()
 
 
 def page_at(document: Document, position: int) -> int:
@@ -31,6 +41,14 @@ def page_at(document: Document, position: int) -> int:
     return max(1, bisect_right(document.pages, position))
 
 
-def _is_heading(document: Document, start: int) -> bool:
-    number = bisect_right(document.sections, start, key=lambda section: section.start)
-    return number > 0 and document.sections[number - 1].start == start
+def _is_bare_heading(document: Document, start: int, end: int) -> bool:
+    """Whether a section begins at `start` and is nothing but its heading, one line, up to `end`."""
+    number = _section_at(document, start)
+    if number < 0 or document.sections[number].start != start:
+        return False
+    return "\n" not in document.text[start:end].strip()
+
+
+def _section_at(document: Document, position: int) -> int:
+    """The number of the section that a character is in; -1 before the first."""
+    return bisect_right(document.sections, position, key=lambda section: section.start) - 1

@@ -77,6 +77,27 @@ def _longest(text: str, start: int, end: int, size: int, measure: Measure) -> in
     return low
 
 
+def join_crumbs(text: str, spans: list[Span], size: int, crumb: int, measure: Measure) -> Iterator[Span]:
+    """The same spans, but one that measures less than `crumb` is joined to the next, or else to the one before it.
+
+    It stays alone where neither is left within `size`.
+    """
+    waiting: Span | None = None
+    for span in spans:
+        if waiting is None:
+            waiting = span
+            continue
+        joined = (waiting[0], span[1])
+        small = min(measure(text[start:end]) for start, end in (waiting, span)) < crumb
+        if small and measure(text[joined[0] : joined[1]]) <= size:
+            waiting = joined
+        else:
+            yield waiting
+            waiting = span
+    if waiting is not None:
+        yield waiting
+
+
 def extend_back(text: str, span: Span, floor: int, overlap: int, size: int, measure: Measure) -> Span:
     """`span` with up to `overlap` units of the text before it, not before `floor`, and within `size` in all.
 

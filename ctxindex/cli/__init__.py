@@ -12,6 +12,7 @@ from importlib import import_module
 
 import click
 
+import ctxindex
 from ctxindex.errors import CtxIndexError
 
 COMMANDS = ("ingest", "search", "status", "version")
@@ -34,8 +35,9 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(ctxindex.__version__, prog_name="ctxindex")
 def cli() -> None:
-    """Index documents, not chunks: every chunk is embedded together with the document around it.
+    """Index documents and search their passages, with chunks embedded in the context of their document.
 
     \b
     ctxindex ingest ./contracts

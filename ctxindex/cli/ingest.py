@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,12 +28,12 @@ _SHOWN = 10
 @click.option("--chunk-size", type=int, metavar="N", help="Most a chunk may have, overlap included.  [default: 128]")
 @click.option("--chunk-unit", type=click.Choice(["tokens", "chars"]), help="What sizes count.  [default: tokens]")
 @click.option("--chunk-overlap", type=int, metavar="N", help="What a chunk repeats of the one before.  [default: 0]")
-@click.option("--chunker", type=click.Choice(CHUNKERS), help="Where to cut.  [default: recursive]")
+@click.option("--chunker", type=click.Choice(CHUNKERS), help="Where to cut.  [default: markdown]")
 @click.option("--max-tokens", type=int, metavar="N", help="Size of a window.  [default: what the model can read]")
 @click.option("--dtype", metavar="NAME", help="float32, bfloat16 or float16.  [default: float32]")
 @device_option
-@click.option("--include", multiple=True, metavar="GLOB", help="Take only files that match; may be repeated.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files that match; may be repeated.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Of the files in folders, take only those that match.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Of the files in folders, leave out those that match.")
 @click.option("--root", metavar="DIR", help="Folder that doc_ids are relative to.  [default: each path's own name]")
 @click.option("--no-ignore", is_flag=True, help="Take also what .gitignore leaves out.")
 @click.option("--max-chars", type=int, metavar="N", help="Most characters a document may have.  [default: 20,000,000]")
@@ -45,8 +46,10 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None
     """Index the files under PATHS: new and changed documents are encoded and replaced, the rest is left alone.
 
     PATHS are files and folders; "-" reads JSONL from standard input, a line a document:
-    {"doc_id", "title", "text", "metadata"}. A file that cannot be read does not stop the run (exit code 3); an
-    interrupted run goes on where it was.
+    {"doc_id", "title", "text", "metadata"}. A file that cannot be read does not stop the run (exit code 3), and the
+    same command goes on after an interruption. A document whose file is gone stays in the index.
+
+    A GLOB is matched as in .gitignore, against the path inside each folder given; both options may be repeated.
     """
     from ctxindex.config import SETTINGS
     from ctxindex.index import Index
@@ -55,6 +58,7 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None
     settings = {name: given.pop(name) for name in list(given) if name in SETTINGS}
     progress = choose(quiet)
     with Index.open(**settings) as index:
+        is_new = index.spec is None
         try:
             report = index.ingest(*paths, progress=progress, **given)
         finally:
@@ -63,7 +67,8 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None
         if as_json:
             print_json(_as_json(report))
         else:
-            _print(index, report)
+            _print(report)
+            _print_next(index, report, is_new, settings)
     if report.failures:
         ctx.exit(SOME_FAILED)
 
@@ -79,36 +84,43 @@ def _as_json(report: IngestReport) -> dict[str, Any]:
     }
 
 
-def _print(index: Index, report: IngestReport) -> None:
+def _print(report: IngestReport) -> None:
     verb = "Would index" if report.dry_run else "Indexed"
     click.echo(
-        f"{verb} {report.new:,} new and {report.changed:,} changed documents; {report.unchanged:,} unchanged, "
+        f"{verb} {report.new:,} new and {plural(report.changed, 'changed document')}; {report.unchanged:,} unchanged, "
         f"{report.skipped:,} skipped, {len(report.failures):,} failed."
     )
-    for failure in report.failures[:_SHOWN]:
-        click.echo(f"  failed  {failure.doc_id}: {failure.reason}", err=True)
-    if len(report.failures) > _SHOWN:
-        click.echo(f"  … and {len(report.failures) - _SHOWN:,} more: ctxindex status", err=True)
+    _print_some("failed", [(failure.doc_id, failure.reason) for failure in report.failures])
+    _print_some("skipped", [(source.doc_id, source.reason) for source in report.skips])
     if report.dry_run:
-        return
-    if report.chunks:
+        click.echo("Files were not opened further than to know them again; some may yet turn out to hold no text.")
+    elif report.chunks:
         stages = ", ".join(f"{name} {value:.1f}" for name, value in report.seconds.items() if name != "total")
         click.echo(
             f"{plural(report.chunks, 'chunk')}, {plural(report.tokens, 'token')} in {report.seconds['total']:.1f} s "
             f"({stages}; stages overlap)."
         )
-    _print_next(index, report)
 
 
-def _print_next(index: Index, report: IngestReport) -> None:
+def _print_some(what: str, entries: list[tuple[str, str]]) -> None:
+    for doc_id, reason in entries[:_SHOWN]:
+        click.echo(f"  {what}  {doc_id}: {reason}", err=True)
+    if len(entries) > _SHOWN:
+        click.echo(f"  {what}  … and {len(entries) - _SHOWN:,} more", err=True)
+
+
+def _print_next(index: Index, report: IngestReport, is_new: bool, settings: dict[str, Any]) -> None:
+    if report.dry_run:
+        return
     spec = index.spec
     if spec is None:
         click.echo("Nothing to index was found, so no index was made.")
         return
     click.echo(f"The index is at {index.store.location}: model {spec.encoder.model}, method {spec.encoder.method}.")
-    if spec.encoder.method == "independent" and report.new and index.options.method is None:
+    if spec.encoder.method == "independent" and is_new and index.options.method is None:
         click.echo(
             f"{spec.encoder.model} was not trained for context, so each chunk was embedded alone. "
             "To embed chunks in the context of their documents: --method late, with a new --index NAME."
         )
-    click.echo('Next: ctxindex search "your question"')
+    chosen = [f"--{name} {shlex.quote(settings[name])}" for name in ("store", "url", "index", "path") if settings[name]]
+    click.echo(" ".join(["Next: ctxindex search 'your question'", *chosen]))

@@ -26,9 +26,10 @@ class Bars:
 
         self._documents: Any = None
         if plan.work:
-            bar = "{desc:<10}{bar:30}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
-            self._documents = tqdm(total=len(plan.work), desc="documents", bar_format=bar, leave=False)
-            self._tokens = tqdm(desc="tokens", unit=" tokens", unit_scale=True, leave=False)
+            # Documents end in groups, as batches mix them, so the time that is left cannot be told from their number.
+            bar = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}"
+            self._documents = tqdm(total=len(plan.work), desc="documents", bar_format=bar, leave=False, ncols=60)
+            self._tokens = tqdm(desc="tokens", unit=" tokens", unit_scale=True, leave=False, ncols=60)
 
     def advance(self, tokens: int) -> None:
         """Move the second bar."""

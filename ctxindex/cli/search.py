@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def command(query: str, k: int, conditions: tuple[str, ...], as_json: bool, **settings: Any) -> None:
     """The chunks nearest to QUERY, best first, with document, span, page and score (cosine similarity).
 
-    The query is encoded by the model that built the index. Filters are on doc_id, title and metadata: --filter page=3
+    The query is encoded by the model that built the index. Filters are on doc_id, title and metadata: file_type=pdf,
+    headings=Scope, or on a page: --filter 'page<=3' --filter 'page_end>=3'
     """
     from ctxindex.index import Index
 
@@ -47,10 +48,17 @@ def _as_json(hit: Hit) -> dict[str, Any]:
 
 
 def _print(number: int, hit: Hit) -> None:
-    page = f"  page {hit.metadata['page']}" if "page" in hit.metadata else ""
-    click.echo(f"{number}. {click.style(hit.doc_id, bold=True)}  [{hit.start}:{hit.end}]{page}  score {hit.score:.3f}")
+    name = click.style(hit.doc_id, bold=True)
+    click.echo(f"{number}. {name}  [{hit.start}:{hit.end}]{_pages(hit)}  score {hit.score:.3f}")
     place = [hit.title] if hit.title else []
     place += [heading for heading in hit.metadata.get("headings", []) if heading != hit.title]
     if place:
         click.echo(f"    {' > '.join(place)}")
     print_passage(hit.text)
+
+
+def _pages(hit: Hit) -> str:
+    first, last = hit.metadata.get("page"), hit.metadata.get("page_end")
+    if first is None:
+        return ""
+    return f"  page {first}" if last in (None, first) else f"  pages {first}-{last}"

@@ -37,7 +37,7 @@ _log = logging.getLogger("ctxindex")
 BATCH_TOKENS = 4096
 """Padded tokens of a batch where the user says nothing: 8 full windows of MiniLM."""
 
-_POOL_BATCHES = 8
+_POOL_BATCHES = 4
 """Batches that rows are collected for before they are sorted: little padding, and seconds of work lost in a crash."""
 
 Waiting = TypeVar("Waiting")

@@ -57,7 +57,7 @@ class Outcome:
 
     new: int = 0
     changed: int = 0
-    skipped: int = 0
+    skips: list[SkippedSource] = field(default_factory=list)
     chunks: int = 0
     tokens: int = 0
     failures: list[FailedDocument] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Ingest:
             ModelError: the model cannot be loaded.
         """
         self._progress.start(plan)
-        outcome = Outcome(skipped=plan.skipped)
+        outcome = Outcome(skips=list(plan.skips))
         with Writer(self._store, self._meter) as writer:
             for failure in plan.failures:
                 self._fail(writer, outcome, failure)
@@ -114,7 +114,7 @@ class Ingest:
             self._progress.done(doc_id, None)
         for failure in stream.failures:
             self._fail(writer, outcome, failure)
-        outcome.skipped += stream.skipped
+        outcome.skips += stream.skips
 
     def _fail(self, writer: Writer, outcome: Outcome, failure: FailedDocument) -> None:
         outcome.failures.append(failure)
@@ -133,14 +133,14 @@ class _Stream:
         self._chunker = chunker
         self._meter = meter
         self.failures: list[FailedDocument] = []
-        self.skipped = 0
+        self.skips: list[SkippedSource] = []
 
     def documents(self, sources: Sequence[Source]) -> Iterator[ChunkedDocument]:
         for source in sources:
             with self._meter.time("load"):
                 document = self._load(source)
             if isinstance(document, SkippedSource):
-                self.skipped += 1
+                self.skips.append(document)
             elif isinstance(document, FailedDocument):
                 self.failures.append(document)
             elif chunks := self._chunks(document):

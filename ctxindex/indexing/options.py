@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from ctxindex.chunking import DEFAULT_CHUNK_SIZE
+from ctxindex.chunking import DEFAULT_CHUNK_SIZE, DEFAULT_CHUNKER
 from ctxindex.encoding import EncoderOptions, open_checkpoint
 from ctxindex.encoding.encoder import DEFAULT_MODEL
 from ctxindex.errors import MismatchError
@@ -37,7 +37,7 @@ class IndexOptions:
         size = DEFAULT_CHUNK_SIZE if self.chunk_size is None else self.chunk_size
         if self.chunk_size is None and unit == "chars":
             size = DEFAULT_CHUNK_SIZE * 4
-        return ChunkerSpec(self.chunker or "recursive", size, unit, self.chunk_overlap or 0)
+        return ChunkerSpec(self.chunker or DEFAULT_CHUNKER, size, unit, self.chunk_overlap or 0)
 
     def encoder_options(self, device: str) -> EncoderOptions:
         """The encoder of a new index."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ctxindex.errors import DocumentError
-from ctxindex.loading import Found, Source
+from ctxindex.loading import Found, SkippedSource, Source
 from ctxindex.types import DocumentRecord, FailedDocument
 
 Verdict: TypeAlias = Literal["new", "changed", "unchanged", "failed"]
@@ -25,7 +25,7 @@ class Plan:
     new: tuple[Source, ...]
     changed: tuple[Source, ...]
     unchanged: int
-    skipped: int
+    skips: tuple[SkippedSource, ...]
     failures: tuple[FailedDocument, ...]
 
     @property
@@ -66,7 +66,7 @@ def make_plan(
         new=tuple(sorted_out["new"]),
         changed=tuple(sorted_out["changed"]),
         unchanged=len(sorted_out["unchanged"]),
-        skipped=len(found.skipped),
+        skips=found.skipped,
         failures=tuple(failures),
     )
 

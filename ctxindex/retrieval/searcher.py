@@ -49,8 +49,8 @@ class Searcher:
         Raises:
             UsageError: there is nothing in the query.
         """
-        if not query.strip():
-            raise UsageError("the query is empty")
+        if not isinstance(query, str) or not query.strip():
+            raise UsageError("the query is empty" if isinstance(query, str) else f"a query is text, not {query!r}")
         with self._lock:
             vector: FloatArray = self._encoder.encode_queries([query])[0]
         return vector

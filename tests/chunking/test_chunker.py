@@ -122,10 +122,18 @@ def test_no_chunk_crosses_a_heading_with_the_markdown_chunker() -> None:
     chunks = chunker(name="markdown", size=128, overlap=0, unit="tokens").chunk(document)
     assert [(chunk.text, chunk.metadata.get("headings")) for chunk in chunks] == [
         ("intro words", None),
-        ("# One\n## One A\nfirst text", ["One"]),  # a heading without text of its own goes with what follows
+        ("# One\n## One A\nfirst text", ["One", "One A"]),  # a heading without text goes with what follows
         ("## One B\nsecond text", ["One", "One B"]),
         ("# Two\nlast text", ["Two"]),
     ]
+
+
+def test_crumbs_are_joined_to_what_stands_beside_them() -> None:
+    paragraph = "word " * 120
+    document = Document("a", f"{paragraph}\n\n1\n\n{paragraph}\n\n{paragraph}\n\n22")
+    chunks = chunker(name="recursive", size=128, overlap=0, unit="tokens").chunk(document)
+    check(document, chunks, {"size": 128, "unit": "tokens", "overlap": 0})
+    assert [len(chunk.text.split()) for chunk in chunks] == [121, 120, 121]
 
 
 def test_pages_are_told() -> None:
@@ -134,7 +142,7 @@ def test_pages_are_told() -> None:
     chunks = chunker(name="recursive", size=40, overlap=0, unit="tokens").chunk(document)
     for chunk in chunks:
         assert chunk.metadata["page"] == (1 if chunk.start < 330 else 2)
-        assert chunk.metadata.get("page_end", chunk.metadata["page"]) == (1 if chunk.end <= 330 else 2)
+        assert chunk.metadata["page_end"] == (1 if chunk.end <= 330 else 2)
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\u200b\u200b", "\x00\x01"])

@@ -62,7 +62,8 @@ def test_lance_create_replaces_what_a_killed_create_left(tmp_path: Path) -> None
     assert len(again.search(unit_vectors(1, 4)[0], 9)) == 3
 
 
-def test_lance_maintain_folds_small_writes_away(tmp_path: Path) -> None:
+def test_lance_maintain_folds_small_writes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctxindex_lancedb.database.SMALL_FRAGMENTS", 8)
     store = LanceStore.connect(StoreLocation("docs", tmp_path))
     store.create({}, VectorLayout(8))
     for number in range(12):
@@ -80,6 +81,7 @@ def test_lance_maintain_folds_small_writes_away(tmp_path: Path) -> None:
 
 def test_lance_long_runs_keep_house_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctxindex_lancedb.store._REPLACES_BETWEEN_UPKEEP", 10)
+    monkeypatch.setattr("ctxindex_lancedb.database.SMALL_FRAGMENTS", 8)
     store = LanceStore.connect(StoreLocation("docs", tmp_path))
     store.create({}, VectorLayout(8))
     for number in range(21):

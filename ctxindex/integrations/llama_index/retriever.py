@@ -22,6 +22,9 @@ from ctxindex.spec import chunk_id
 from ctxindex.stores.filters import AllOf, Condition, Filter
 from ctxindex.types import FloatArray, Hit
 
+_NOT_FOR_THE_LLM = ("file_name", "file_type", "encoding", "page_end")
+"""What repeats the doc_id, or says nothing to a reader."""
+
 
 class CtxIndexRetriever(BaseRetriever):
     """Nodes for the chunks nearest to a query; `Index.as_retriever` makes one.
@@ -95,6 +98,7 @@ def _node(hit: Hit, n_chunks: int) -> TextNode:
         text=hit.text,
         metadata=metadata,
         excluded_embed_metadata_keys=list(metadata),
+        excluded_llm_metadata_keys=[key for key in _NOT_FOR_THE_LLM if key in metadata],
         start_char_idx=hit.start,
         end_char_idx=hit.end,
         relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=hit.doc_id), **related},
