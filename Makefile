@@ -35,9 +35,9 @@ bench: $(VENV)/.developing
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# Where Debian's python3 lacks the venv module, virtualenv does the same.
+# Where Debian's python3 lacks ensurepip, the pip that is there fills the new environment.
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv $(VENV); }
+	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $@ install pip; }
 
 # The model's package declares a dependency on sentence-transformers, but its files are all that is used: --no-deps.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python

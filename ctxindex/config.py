@@ -1,8 +1,9 @@
 """Settings and where they come from: flag > CTXINDEX_* variable > ctxindex.toml > the index's stored spec > default.
 
 `ctxindex.toml` is looked for in the current folder and upwards; `[tool.ctxindex]` in a pyproject.toml does as well.
-A relative `path` in a file is relative to that file, and so is the default one where a file was found. Secrets are not
-settings: a store reads its API key from its vendor's own variable, and no file of ours ever holds one.
+What is relative in a file (`path`, a model folder, the folder of a store) is relative to that file, and so is the
+default path where a file was found. Secrets are not settings: a store reads its API key from its vendor's own variable,
+and no file of ours ever holds one.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class Settings:
     def __init__(
         self, given: Mapping[str, Any], environ: Mapping[str, str] | None = None, folder: Path | None = None
     ) -> None:
-        self._given = {name: value for name, value in given.items() if value is not None}
+        flags = {name: (value, f"--{name.replace('_', '-')}") for name, value in given.items() if value is not None}
+        self._given = {name: _typed(name, value, flag) for name, (value, flag) in flags.items()}
         self._environ = os.environ if environ is None else environ
         self._file, self._values = _read_file(folder or Path.cwd())
 
@@ -87,9 +89,15 @@ class Settings:
 
     def _from_file(self, name: str) -> Any:
         value = _typed(name, self._values[name], str(self._file))
-        if name == "path" and self._file is not None:
-            return str(self._file.parent / Path(value).expanduser())
-        return value
+        if self._file is None:
+            return value
+        folder = self._file.parent
+        if name == "path":
+            return str(folder / Path(value).expanduser())
+        if name == "model" and (folder / value).is_dir():
+            return str(folder / value)
+        store, colon, place = value.partition(":") if name == "store" else ("", "", "")
+        return f"{store}:{folder / place}" if colon and place and not place.startswith("//") else value
 
 
 def _read_file(folder: Path) -> tuple[Path | None, dict[str, Any]]:
@@ -120,7 +128,7 @@ def _known(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
 def _typed(name: str, value: Any, origin: str) -> Any:
     kind = SETTINGS[name]
     if isinstance(value, bool) or (kind is str and not isinstance(value, str)):
-        raise ConfigError(f"{origin}: {name} must be a {'whole number' if kind is int else 'text'}, not {value!r}")
+        raise ConfigError(f"{origin}: {name} must be {'a whole number' if kind is int else 'text'}, not {value!r}")
     try:
         return kind(value)
     except (TypeError, ValueError):

@@ -9,8 +9,7 @@
     │   │   └── IndexNotFoundError         the database answers, but holds no such index
     │   ├── ModelError                     the model's files
     │   └── MissingDependencyError         an optional package; names the pip install
-    ├── MismatchError             exit 5   the index was built with another spec
-    └── RefusedError              exit 6   stopped for safety
+    └── MismatchError             exit 5   the index was built with another spec
 
 Messages are written for the person at the terminal: what is wrong, then what to do. One more exception,
 `DocumentError`, never leaves a run: it carries the reason why one document failed into that document's record.
@@ -71,12 +70,6 @@ class MismatchError(CtxIndexError):
     """The index was built with another spec than the one asked for."""
 
     exit_code = 5
-
-
-class RefusedError(CtxIndexError):
-    """Stopped before doing something that could lose data."""
-
-    exit_code = 6
 
 
 class DocumentError(Exception):

@@ -26,9 +26,9 @@ from ctxindex.errors import IndexNotFoundError, StoreError, UsageError
 from ctxindex.indexing import (
     IndexOptions,
     Ingest,
-    Outcome,
-    Plan,
     Progress,
+    Quiet,
+    Totals,
     make_plan,
     require_agreement,
     stale_failures,
@@ -43,17 +43,13 @@ from ctxindex.loading import (
     load_source,
 )
 from ctxindex.metering import STAGES, Meter
-from ctxindex.retrieval import Searcher, parse_conditions
+from ctxindex.retrieval import Searcher, Where, as_filter
 from ctxindex.spec import IndexSpec
 from ctxindex.stores import Store, open_store
-from ctxindex.stores.filters import AllOf, Condition, Filter
 from ctxindex.types import Chunker, DocumentRecord, FailedDocument, Hit, StoredChunk, VectorLayout
 
 if TYPE_CHECKING:
     from ctxindex.integrations.llama_index import CtxIndexRetriever
-
-Where = Filter | Mapping[str, Any] | Iterable[str] | None
-"""A filter; or {key: value} for equality; or conditions as the command line has them, such as "page>=3"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +86,6 @@ class IndexStatus:
     chunks: int
     failed: tuple[FailedDocument, ...]
     spec: IndexSpec
-
-
-class Quiet(Progress):
-    """Progress that nobody watches."""
-
-    def start(self, plan: Plan) -> None:
-        """Nothing."""
-
-    def advance(self, tokens: int) -> None:
-        """Nothing."""
-
-    def done(self, doc_id: str, failure: str | None) -> None:
-        """Nothing."""
 
 
 class Index:
@@ -180,8 +163,8 @@ class Index:
     def ingest(
         self,
         *paths: str | Path | Sequence[str | Path],
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
+        include: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
         root: str | Path | None = None,
         no_ignore: bool = False,
         max_chars: int | None = None,
@@ -218,7 +201,7 @@ class Index:
         self._meter.reset()
         limits = {} if max_chars is None else {"max_chars": max_chars}
         loading = LoadOptions(
-            tuple(include), tuple(exclude), no_ignore=no_ignore, root=None if root is None else Path(root), **limits
+            _globs(include), _globs(exclude), no_ignore=no_ignore, root=None if root is None else Path(root), **limits
         )
         with find_sources(given, loading) as found:
             return self._ingest(found, loading, retry_failed, dry_run, progress or Quiet(), began)
@@ -230,28 +213,32 @@ class Index:
         records: dict[str, DocumentRecord] = {}
         if spec is not None:
             require_agreement(spec, self.options, LOADER_VERSION)
-            if not dry_run:
-                self.store.recover()
-            records = {record.doc_id: record for record in self.store.records()}
+            records = self._settled_records(dry_run)
         with self._meter.time("load"):
             plan = make_plan(found, records, hash_source, retry_failed=retry_failed)
         if dry_run or not (plan.work or plan.failures):
-            self._forget(found, records, plan.failures, dry_run)
-            outcome = Outcome(
-                new=len(plan.new) if dry_run else 0,
-                changed=len(plan.changed) if dry_run else 0,
-                skips=list(plan.skips),
-                failures=list(plan.failures),
-            )
-            return self._report(plan, outcome, began, dry_run)
-        spec = spec or self._create(with_model=bool(plan.work))
-        self._meter.on_tokens = progress.advance
-        run = Ingest(self.store, records, spec.fingerprint, self._meter, progress)
-        outcome = run.run(plan, partial(load_source, options=loading), partial(self._tools, spec))
-        self._forget(found, records, outcome.failures, dry_run)
-        if plan.work:
+            totals = Totals(unchanged=plan.unchanged, skips=list(plan.skips), failures=list(plan.failures))
+            if dry_run:
+                totals.new, totals.changed = len(plan.new), len(plan.changed)
+        else:
+            spec = spec or self._create(with_model=bool(plan.work))
+            self._meter.on_tokens = progress.advance
+            run = Ingest(self.store, records, spec.fingerprint, self._meter, progress)
+            totals = run.run(plan, partial(load_source, options=loading), partial(self._tools, spec))
+        stale = stale_failures(found, records, {failure.doc_id for failure in totals.failures})
+        if stale and not dry_run:
+            self.store.delete(stale)
+        if totals.chunks:
             self.store.maintain()
-        return self._report(plan, outcome, began, dry_run)
+        return self._report(totals, began, dry_run)
+
+    def _settled_records(self, dry_run: bool) -> dict[str, DocumentRecord]:
+        """The records by doc_id, once what a killed run left in flight has been ended."""
+        records = {record.doc_id: record for record in self.store.records()}
+        if dry_run or all(record.pending is None for record in records.values()):
+            return records
+        self.store.recover()
+        return {record.doc_id: record for record in self.store.records()}
 
     def search(self, query: str, k: int = 5, where: Where = None) -> list[Hit]:
         """The `k` chunks nearest to `query`, best first, of those that `where` allows.
@@ -353,33 +340,21 @@ class Index:
         encoder = self._encoder_of(spec)
         return encoder, load_chunker(spec.chunker, encoder.tokenizer)
 
-    def _forget(
-        self, found: Found, records: Mapping[str, DocumentRecord], failures: Sequence[FailedDocument], dry_run: bool
-    ) -> None:
-        stale = stale_failures(found, records, {failure.doc_id for failure in failures})
-        if stale and not dry_run:
-            self.store.delete(stale)
-
-    def _report(self, plan: Plan, outcome: Outcome, began: float, dry_run: bool) -> IngestReport:
+    def _report(self, totals: Totals, began: float, dry_run: bool) -> IngestReport:
         seconds: dict[str, float] = {stage: self._meter.seconds.get(stage, 0.0) for stage in STAGES}
         return IngestReport(
-            new=outcome.new,
-            changed=outcome.changed,
-            unchanged=plan.unchanged,
-            skips=tuple(outcome.skips),
-            failures=tuple(outcome.failures),
-            chunks=outcome.chunks,
-            tokens=outcome.tokens,
+            new=totals.new,
+            changed=totals.changed,
+            unchanged=totals.unchanged,
+            skips=tuple(totals.skips),
+            failures=tuple(totals.failures),
+            chunks=totals.chunks,
+            tokens=totals.tokens,
             seconds={"total": time.perf_counter() - began, **seconds},
             idle=self._meter.idle,
             dry_run=dry_run,
         )
 
 
-def as_filter(where: Where) -> Filter | None:
-    """Any of the forms of `Where` as a filter."""
-    if where is None or isinstance(where, Filter):
-        return where
-    if isinstance(where, Mapping):
-        return AllOf(tuple(Condition(key, "eq", value) for key, value in where.items()))
-    return parse_conditions([where] if isinstance(where, str) else where)
+def _globs(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)

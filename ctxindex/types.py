@@ -144,7 +144,7 @@ class StoredChunk:
     vector: FloatArray | None = None
 
 
-Status: TypeAlias = Literal["live", "failed"]
+Status: TypeAlias = Literal["live", "failed", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +153,10 @@ class DocumentRecord:
 
     `revision` is the revision whose chunks are live in the store, or "" if there are none (a document that has only
     ever failed). `status` is "failed" with `error` set where the source could not be indexed at the last attempt;
-    chunks of an earlier revision then stay live. `pending` is the record that a replace in flight will leave behind:
-    written before the first chunk and cleared last, so that a run that finds it knows what was interrupted.
-    `updated_at` is UTC, ISO 8601, and takes no part in comparisons between records.
+    chunks of an earlier revision then stay live. It is "skipped", with the reason as `error`, for a source that turned
+    out to be no document when it was read, so that it need not be read again. `pending` is the record that a replace in
+    flight will leave behind: written before the first chunk and cleared last, so that a run that finds it knows what
+    was interrupted. `updated_at` is UTC, ISO 8601, and takes no part in comparisons between records.
     """
 
     doc_id: str

@@ -16,7 +16,7 @@ PAGE = Path(__file__).parent / "cli.md"
 
 def render() -> str:
     """The page: the help of the group, then of every command."""
-    root = click.Context(cli, info_name="ctxindex", terminal_width=100)
+    root = click.Context(cli, info_name="ctxindex", terminal_width=100, **cli.context_settings)
     parts = ["# Command line", "<!-- Written by docs/generate.py; do not edit. -->", _help(cli, root)]
     for name in cli.list_commands(root):
         command = cli.get_command(root, name)

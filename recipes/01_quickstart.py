@@ -16,8 +16,6 @@ import sys
 from pathlib import Path
 
 from ctxindex import Hit, Index
-from ctxindex.cli.progress import choose
-from ctxindex.spec import METHODS
 
 CONTRACTS = Path(__file__).parent / "data" / "contracts"
 QUESTIONS = (
@@ -33,8 +31,8 @@ def main() -> None:
     parser.add_argument("--path", default=".ctxindex", help="folder of the store")
     path = parser.parse_args().path
     asked = [json.loads(line) for line in (CONTRACTS / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
-    for method in METHODS:
-        print(f"\n== contracts-{method}: every chunk {HOW[method]}")
+    for method, how in HOW.items():
+        print(f"\n== contracts-{method}: every chunk {how}", flush=True)
         with Index.open(f"contracts-{method}", path=path, method=method) as index:
             ingest(index)
             for question in QUESTIONS:
@@ -45,10 +43,7 @@ def main() -> None:
 
 
 def ingest(index: Index) -> None:
-    progress = choose(quiet=False)
-    report = index.ingest(CONTRACTS, include=["*.txt"], progress=progress)
-    if progress is not None:
-        progress.close()
+    report = index.ingest(CONTRACTS, include=["*.txt"])
     if report.failures:
         sys.exit(f"failed: {report.failures[0].doc_id}: {report.failures[0].reason}")
     seconds = report.seconds["total"]

@@ -49,7 +49,7 @@ def test_a_pyproject_file_does_as_well_if_it_has_our_table(tmp_path: Path) -> No
         ("chunksize = 3", "there is no setting chunksize"),
         ('chunk_size = "many"', "whole number"),
         ("chunk_size = true", "whole number"),
-        ("store = 3", "must be a text"),
+        ("store = 3", "must be text"),
         ("store = ", "cannot read"),
     ],
 )

@@ -5,13 +5,14 @@ Knows tables and SQL, nothing of documents. Every error of the database leaves h
 
 from __future__ import annotations
 
+import fcntl
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TextIO, TypeVar
 
 import lancedb
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -79,12 +80,34 @@ class Database:
         self._folder = folder
         self._connection: Any = None
         self._tables: dict[str, Any] = {}
+        self._lock: TextIO | None = None
 
     @_translated
     def schema(self, table: str) -> pa.Schema | None:
         """The schema of `table`, or None where there is no such table."""
         handle = self._find(table)
         return None if handle is None else handle.schema
+
+    @_translated
+    def lock(self, name: str) -> None:
+        """Become the one writer of an index in a folder, until `close` or the end of the process.
+
+        LanceDB itself lets several processes commit at once. But two runs over one index would each take the other's
+        work in flight for wreckage. An object store has no such lock.
+
+        Raises:
+            StoreError: another process is writing.
+        """
+        if self._folder is None or self._lock is not None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = (self._folder / f"{name}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise StoreError(f"another ingest is writing to {self.label}: wait until it ends") from None
+        self._lock = lock
 
     @_translated
     def create(self, table: str, schema: pa.Schema) -> None:
@@ -146,9 +169,12 @@ class Database:
             handle.optimize(cleanup_older_than=KEEP_VERSIONS)
 
     def close(self) -> None:
-        """Let go of handles; LanceDB holds no locks."""
+        """Let go of handles and of the writer's lock."""
         self._tables.clear()
         self._connection = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _table(self, name: str) -> Any:
         handle = self._find(name)

@@ -37,6 +37,7 @@ class LanceStore:
 
     def __init__(self, database: Database, index: str, where: str) -> None:
         self._database = database
+        self._index = index
         self._where = where
         self._chunks = f"{index}__g{GENERATION}"
         self._documents = f"{index}__g{GENERATION}_docs"
@@ -51,6 +52,8 @@ class LanceStore:
         """
         from ctxindex_lancedb.database import Database
 
+        if location.url and location.url.startswith(("http://", "https://")):
+            raise StoreError(f"LanceDB is not served at {location.url}: for a Qdrant server, add --store qdrant")
         folder = None if location.url else location.path / "lancedb"
         uri = location.url or str(folder)
         where = f"lancedb:{uri} index {location.index}"
@@ -74,6 +77,7 @@ class LanceStore:
 
         if layout.multivector:
             raise StoreError("this version of the LanceDB connector stores one vector a chunk, not multivectors")
+        self._database.lock(self._index)
         if self.read_spec() is not None:
             raise StoreError(f"{self._where} exists already")
         self._database.create(self._chunks, rows.chunk_schema(layout.dim))
@@ -92,7 +96,7 @@ class LanceStore:
         """One commit."""
         from ctxindex_lancedb import rows
 
-        self._dim()
+        self._writing()
         if records:
             self._database.merge(self._documents, "doc_id", rows.record_table(records))
 
@@ -128,7 +132,7 @@ class LanceStore:
 
     def replace(self, documents: Sequence[DocumentRevision]) -> None:
         """Three commits for the batch: intent, chunks, done; now and then upkeep."""
-        self._dim()
+        self._writing()
         replace_documents(self, documents, atomic=True)
         self._replaces += 1
         if self._replaces % _REPLACES_BETWEEN_UPKEEP == 0:
@@ -136,11 +140,12 @@ class LanceStore:
 
     def recover(self) -> list[str]:
         """See `ctxindex.stores.replacing`."""
+        self._writing()
         return recover_documents(self, atomic=True)
 
     def delete(self, doc_ids: Collection[str]) -> None:
         """Chunks, then records: what is left of a killed delete is still listed, and deleted next time."""
-        self._dim()
+        self._writing()
         self.delete_chunks(dict.fromkeys(doc_ids, ""))
         self.delete_records(doc_ids)
 
@@ -176,13 +181,18 @@ class LanceStore:
 
     def maintain(self) -> None:
         """Compact and prune where many small writes have left a trace."""
-        self._dim()
+        self._writing()
         for table in (self._chunks, self._documents):
             self._database.maintain(table)
 
     def close(self) -> None:
-        """Release handles; there are no locks."""
+        """Release handles and the writer's lock."""
         self._database.close()
+
+    def _writing(self) -> None:
+        """Begins every method that changes the index."""
+        self._dim()
+        self._database.lock(self._index)
 
     def _dim(self) -> int:
         """The numbers in a vector; raises where there is no index, and so begins every method that needs one."""

@@ -75,24 +75,21 @@ class SpanChunker:
     def chunk(self, document: Document) -> tuple[Chunk, ...]:
         """See `ctxindex.types.Chunker.chunk`."""
         text = document.text
-        spans = self._readable(text, [span for block in self._blocks(document) for span in self._spans(text, block)])
-        if not spans:
+        # A chunk's page and headings are those of its own text, not of what it repeats of the chunk before.
+        placed: list[tuple[Span, dict[str, Any]]] = []
+        for section in self._sections(document):
+            own = self._readable(text, [span for block in _blocks(text, section) for span in self._spans(text, block)])
+            places = [_place(document, start, end) for start, end in own]
+            placed += zip(self._overlapped(text, own), places, strict=True)
+        if not placed:
             raise DocumentError("no text that the model can read")
-        if self.spec.overlap:
-            spans = list(self._overlapped(text, spans))
         return tuple(
-            Chunk(ordinal, start, end, text[start:end], _place(document, start, end))
-            for ordinal, (start, end) in enumerate(spans)
+            Chunk(ordinal, start, end, text[start:end], place) for ordinal, ((start, end), place) in enumerate(placed)
         )
 
-    def _blocks(self, document: Document) -> Iterator[Span]:
-        sections = section_blocks(document) if self.spec.name == "markdown" else [(0, len(document.text))]
-        for start, end in sections:
-            while end - start > _BLOCK:
-                stop = _break_before(document.text, start, start + _BLOCK)
-                yield start, stop
-                start = stop
-            yield start, end
+    def _sections(self, document: Document) -> Iterator[Span]:
+        """What no chunk may cross the end of."""
+        return section_blocks(document) if self.spec.name == "markdown" else iter([(0, len(document.text))])
 
     def _spans(self, text: str, block: Span) -> Iterator[Span]:
         start, end = shrink(text, block)
@@ -106,11 +103,31 @@ class SpanChunker:
         counts = self._tokenizer.count([text[start:end] for start, end in spans])
         return [span for span, count in zip(spans, counts, strict=True) if count]
 
-    def _overlapped(self, text: str, spans: list[Span]) -> Iterator[Span]:
-        floor = spans[0][0]
-        for span in spans:
-            yield extend_back(text, span, floor, self.spec.overlap, self.spec.size, self._measure)
-            floor = span[0]
+    def _overlapped(self, text: str, spans: list[Span]) -> list[Span]:
+        if not self.spec.overlap:
+            return spans
+        before = [spans[0][0], *(start for start, _ in spans)] if spans else []
+        return [
+            extend_back(text, span, self._begins(text, floor, span[0]), self.spec.size, self._measure)
+            for floor, span in zip(before, spans, strict=False)
+        ]
+
+    def _begins(self, text: str, floor: int, stop: int) -> list[int]:
+        """Where the text before `stop`, but not before `floor`, can be taken up within the overlap asked for."""
+        if self.spec.unit == "chars":
+            return list(range(max(floor, stop - self.spec.overlap), stop))
+        starts = sorted({floor + start for start, end in self._tokenizer.offsets(text[floor:stop]) if end > start})
+        return starts[-self.spec.overlap :]
+
+
+def _blocks(text: str, section: Span) -> Iterator[Span]:
+    """The section in parts of bounded length, cut where a paragraph, a line or a word ends."""
+    start, end = section
+    while end - start > _BLOCK:
+        stop = _break_before(text, start, start + _BLOCK)
+        yield start, stop
+        start = stop
+    yield start, end
 
 
 def _token_measure(tokenizer: Tokenizer) -> Measure:

@@ -42,11 +42,17 @@ def page_at(document: Document, position: int) -> int:
 
 
 def _is_bare_heading(document: Document, start: int, end: int) -> bool:
-    """Whether a section begins at `start` and is nothing but its heading, one line, up to `end`."""
+    """Whether `[start, end)` is made of sections that are nothing but their headings."""
     number = _section_at(document, start)
     if number < 0 or document.sections[number].start != start:
         return False
-    return "\n" not in document.text[start:end].strip()
+    while start < end:
+        number += 1
+        stop = min(end, document.sections[number].start if number < len(document.sections) else end)
+        if len([line for line in document.text[start:stop].splitlines() if line.strip(" =-\t")]) > 1:
+            return False  # a second line, and not the underlining of the first
+        start = stop
+    return True
 
 
 def _section_at(document: Document, position: int) -> int:

@@ -33,9 +33,10 @@ def align(text: str, pieces: Iterable[str], start: int = 0) -> list[Span]:
     return spans
 
 
-def skip_space(text: str, start: int) -> int:
-    """The first character from `start` on that is not white space; the end of the text if there is none."""
-    while start < len(text) and text[start].isspace():
+def skip_space(text: str, start: int, end: int | None = None) -> int:
+    """The first character from `start` on that is not white space; `end` (by default of the text) if there is none."""
+    end = len(text) if end is None else end
+    while start < end and text[start].isspace():
         start += 1
     return start
 
@@ -43,7 +44,7 @@ def skip_space(text: str, start: int) -> int:
 def shrink(text: str, span: Span) -> Span:
     """The span without white space at its ends; empty where there is nothing else."""
     start, end = span
-    start = min(skip_space(text, start), end)
+    start = skip_space(text, start, end)
     while end > start and text[end - 1].isspace():
         end -= 1
     return start, end
@@ -59,7 +60,7 @@ def fit(text: str, span: Span, size: int, measure: Measure) -> Iterator[Span]:
     while start < end:
         stop = end if measure(text[start:end]) <= size else _longest(text, start, end, size, measure)
         yield shrink(text, (start, stop))
-        start = skip_space(text, stop)
+        start = skip_space(text, stop, end)
 
 
 def _longest(text: str, start: int, end: int, size: int, measure: Measure) -> int:
@@ -98,34 +99,15 @@ def join_crumbs(text: str, spans: list[Span], size: int, crumb: int, measure: Me
         yield waiting
 
 
-def extend_back(text: str, span: Span, floor: int, overlap: int, size: int, measure: Measure) -> Span:
-    """`span` with up to `overlap` units of the text before it, not before `floor`, and within `size` in all.
+def extend_back(text: str, span: Span, begins: list[int], size: int, measure: Measure) -> Span:
+    """`span` with the text before it from the first of `begins` on that keeps it within `size` in all.
 
-    The overlap begins with a whole word, unless not even one fits (as in scripts that have no spaces).
+    `begins` are places before the span, in order, none of which takes in more than the overlap asked for. Those where a
+    word begins are tried first, since a cut inside a word helps nobody; the others serve scripts that have no spaces.
     """
     start, end = span
-
-    def fits(begin: int) -> bool:
-        return measure(text[begin:start]) <= overlap and measure(text[begin:end]) <= size
-
-    best = start
-    for begin in _word_starts(text, start, floor):
-        if not fits(begin):
-            break
-        best = begin
-    if best == start:
-        low = floor
-        while low < best:
-            middle = (low + best) // 2
-            if fits(middle):
-                best = middle
-            else:
-                low = middle + 1
-    return skip_space(text, best), end
-
-
-def _word_starts(text: str, start: int, floor: int) -> Iterator[int]:
-    """Positions before `start`, going back to `floor`, where a word begins."""
-    for begin in range(start - 1, floor - 1, -1):
-        if not text[begin].isspace() and (begin == floor or text[begin - 1].isspace()):
-            yield begin
+    words = [begin for begin in begins if begin == 0 or text[begin - 1].isspace()]
+    for begin in words or begins:
+        if measure(text[begin:end]) <= size:
+            return skip_space(text, begin, start), end
+    return span

@@ -14,6 +14,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
+_PATIENCE = 1.0
+"""Seconds to wait for a reader that was told to stop. It writes nothing, so one busy with a long text may be left."""
+
 Item = TypeVar("Item")
 
 
@@ -43,7 +46,7 @@ def cut_batches(windows: Sequence[Window], budget: int) -> list[list[Window]]:
     return batches
 
 
-class _Buffer:
+class Buffer:
     """A queue between two threads that is full by weight, not by number."""
 
     def __init__(self, limit: int) -> None:
@@ -64,16 +67,22 @@ class _Buffer:
             self._changed.notify_all()
             return True
 
-    def get(self) -> object:
-        """Wait for an item and take it."""
+    def get(self, timeout: float | None = None) -> object:
+        """Wait for an item and take it.
+
+        Raises:
+            TimeoutError: none has come within `timeout` seconds.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._items))
+            if not self._changed.wait_for(lambda: bool(self._items), timeout):
+                raise TimeoutError
             weight, item = self._items.popleft()
             self._held -= weight
             self._changed.notify_all()
             return item
 
     def close(self) -> None:
+        """Let whoever waits to put go on, and take nothing more."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -88,10 +97,10 @@ class _End:
 def prefetch(items: Iterable[Item], weight: Callable[[Item], int], limit: int) -> Generator[Iterator[Item]]:
     """Iterate over `items` in a thread of its own, at most `limit` of weight ahead of the reader.
 
-    An error in `items` is raised where the reader would have got the next item. Leaving the context ends the thread
-    and closes `items`, which is left to the thread alone.
+    An error in `items` is raised where the reader would have got the next item. Leaving the context ends the thread,
+    with its next item at the latest, and closes `items`, which is left to the thread alone.
     """
-    buffer = _Buffer(limit)
+    buffer = Buffer(limit)
 
     def produce() -> None:
         error: BaseException | None = None
@@ -122,4 +131,4 @@ def prefetch(items: Iterable[Item], weight: Callable[[Item], int], limit: int) -
         yield consume()
     finally:
         buffer.close()
-        thread.join()
+        thread.join(_PATIENCE)

@@ -34,9 +34,9 @@ _OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet"}
 class Checkpoint:
     """A model folder that can be encoded with.
 
-    `name` is what the user called it. `max_tokens` is the most tokens a window can hold, special tokens included: the
-    positions of the backbone, not the `max_seq_length` of the Sentence-Transformers file, which is a habit of training.
-    `method` is what the model was trained for.
+    `name` is what the user called it; of a local folder, its absolute path. `max_tokens` is the most tokens a window
+    can hold, special tokens included: the positions of the backbone, not the `max_seq_length` of the
+    Sentence-Transformers file, which is a habit of training. `method` is what the model was trained for.
     """
 
     name: str
@@ -82,7 +82,7 @@ def open_checkpoint(name: str) -> Checkpoint:
         raise ModelError(f"{backbone} has no tokenizer.json: save the model with its fast tokenizer")
     prompts = _read(folder / "config_sentence_transformers.json", missing_ok=True).get("prompts") or {}
     return Checkpoint(
-        name=name,
+        name=str(folder) if Path(name).expanduser().is_dir() and name != MINILM else name,
         folder=folder,
         backbone=backbone,
         dim=_integer(config, "hidden_size", backbone),

@@ -49,7 +49,11 @@ class Encoder(Protocol):
         ...
 
     def encode_queries(self, queries: Sequence[str]) -> FloatArray:
-        """(queries, dim) float32, unit rows: the model's ordinary embedding of a text, with the query prefix."""
+        """(queries, dim) float32, unit rows: the model's ordinary embedding of a text, with the query prefix.
+
+        Raises:
+            UsageError: a query without any token.
+        """
         ...
 
 

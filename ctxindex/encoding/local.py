@@ -23,6 +23,7 @@ from ctxindex.encoding.late import Anchor, late_rows
 from ctxindex.encoding.pooling import unit_rows
 from ctxindex.encoding.rows import Frame, Row
 from ctxindex.encoding.tokenizer import ModelTokenizer
+from ctxindex.errors import UsageError
 from ctxindex.metering import Meter
 from ctxindex.spec import EncoderSpec
 from ctxindex.types import ChunkedDocument, Document, EncodedDocument, FailedDocument
@@ -86,7 +87,9 @@ class LocalEncoder:
         """See `Encoder.encode_queries`. A query longer than a window is cut, with a warning in the log."""
         frame = self._frame(self.spec.query_prefix)
         rows: list[Row] = []
-        for ids in self.tokenizer.ids(queries):
+        for query, ids in zip(queries, self.tokenizer.ids(queries), strict=True):
+            if not len(ids):
+                raise UsageError(f"there is nothing in the query {query!r} that the model can read")
             if len(ids) > frame.room - 1:
                 _log.warning("a query of %d tokens was cut to the %d the model can read", len(ids), frame.room - 1)
             rows.extend(independent_rows([ids[: frame.room - 1]], frame))

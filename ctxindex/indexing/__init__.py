@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from ctxindex.indexing.ingest import Ingest, Outcome, Progress
+from ctxindex.indexing.ingest import Ingest, Progress, Quiet, Totals
 from ctxindex.indexing.options import IndexOptions, require_agreement
 from ctxindex.indexing.plan import Plan, make_plan, stale_failures
 
-__all__ = ["IndexOptions", "Ingest", "Outcome", "Plan", "Progress", "make_plan", "require_agreement", "stale_failures"]
+__all__ = [
+    "IndexOptions",
+    "Ingest",
+    "Plan",
+    "Progress",
+    "Quiet",
+    "Totals",
+    "make_plan",
+    "require_agreement",
+    "stale_failures",
+]

@@ -7,6 +7,7 @@ nothing else, and the next run finds the rest unchanged.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import Protocol, TypeAlias
 
 from ctxindex.encoding import Encoder
 from ctxindex.errors import DocumentError
-from ctxindex.indexing.plan import Plan
+from ctxindex.indexing.plan import Plan, lost_document
 from ctxindex.indexing.writer import Writer
 from ctxindex.loading import SkippedSource, Source
 from ctxindex.metering import Meter
@@ -51,15 +52,29 @@ class Progress(Protocol):
         ...
 
 
+class Quiet(Progress):
+    """Progress that nobody watches."""
+
+    def start(self, plan: Plan) -> None:
+        """Nothing."""
+
+    def advance(self, tokens: int) -> None:
+        """Nothing."""
+
+    def done(self, doc_id: str, failure: str | None) -> None:
+        """Nothing."""
+
+
 @dataclass(slots=True)
-class Outcome:
+class Totals:
     """What a run did: documents by what became of them; chunks and content tokens of those encoded."""
 
     new: int = 0
     changed: int = 0
-    skips: list[SkippedSource] = field(default_factory=list)
+    unchanged: int = 0
     chunks: int = 0
     tokens: int = 0
+    skips: list[SkippedSource] = field(default_factory=list)
     failures: list[FailedDocument] = field(default_factory=list)
 
 
@@ -74,8 +89,9 @@ class Ingest:
         self._fingerprint = fingerprint
         self._meter = meter
         self._progress = progress
+        self._totals = Totals()
 
-    def run(self, plan: Plan, load: Load, tools: Callable[[], tuple[Encoder, Chunker]]) -> Outcome:
+    def run(self, plan: Plan, load: Load, tools: Callable[[], tuple[Encoder, Chunker]]) -> Totals:
         """Carry out `plan`.
 
         Args:
@@ -88,61 +104,90 @@ class Ingest:
             ModelError: the model cannot be loaded.
         """
         self._progress.start(plan)
-        outcome = Outcome(skips=list(plan.skips))
+        self._totals = Totals(unchanged=plan.unchanged, skips=list(plan.skips))
         with Writer(self._store, self._meter) as writer:
             for failure in plan.failures:
-                self._fail(writer, outcome, failure)
+                self._fail(writer, failure)
             if plan.work:
                 encoder, chunker = tools()
-                self._encode(writer, outcome, plan, encoder, _Stream(load, chunker, self._meter))
-        return outcome
+                self._encode(writer, plan, encoder, chunker, load)
+        return self._totals
 
-    def _encode(self, writer: Writer, outcome: Outcome, plan: Plan, encoder: Encoder, stream: _Stream) -> None:
+    def _encode(self, writer: Writer, plan: Plan, encoder: Encoder, chunker: Chunker, load: Load) -> None:
         new = {source.doc_id for source in plan.new}
+        stream = _Stream(load, chunker, self._meter, self._is_unchanged)
         for encoded in encoder.encode_documents(stream.documents(plan.work)):
             if isinstance(encoded, FailedDocument):
-                self._fail(writer, outcome, encoded)
-                continue
-            doc_id = encoded.document.doc_id
-            writer.put(stored_revision(encoded, self._fingerprint))
-            if doc_id in new:
-                outcome.new += 1
+                self._fail(writer, encoded)
+                self._progress.done(encoded.doc_id, encoded.reason)
             else:
-                outcome.changed += 1
-            outcome.chunks += len(encoded.chunks)
-            outcome.tokens += encoded.n_tokens
-            self._progress.done(doc_id, None)
-        for failure in stream.failures:
-            self._fail(writer, outcome, failure)
-        outcome.skips += stream.skips
+                self._replace(writer, encoded, is_new=encoded.document.doc_id in new)
+            self._take_aside(writer, stream)
+        self._take_aside(writer, stream)
 
-    def _fail(self, writer: Writer, outcome: Outcome, failure: FailedDocument) -> None:
-        outcome.failures.append(failure)
+    def _replace(self, writer: Writer, encoded: EncodedDocument, *, is_new: bool) -> None:
+        writer.put(stored_revision(encoded, self._fingerprint))
+        if is_new:
+            self._totals.new += 1
+        else:
+            self._totals.changed += 1
+        self._totals.chunks += len(encoded.chunks)
+        self._totals.tokens += encoded.n_tokens
+        self._progress.done(encoded.document.doc_id, None)
+
+    def _take_aside(self, writer: Writer, stream: _Stream) -> None:
+        """Deal with what the stream has kept aside so far."""
+        while stream.aside:
+            result = stream.aside.popleft()
+            record = self._records.get(result.doc_id)
+            if isinstance(result, Document):
+                assert record is not None, "only a document that the index has can be unchanged"
+                writer.put(
+                    replace(record, status="live", error=None, source_hash=result.source_hash, updated_at=_now())
+                )
+                self._totals.unchanged += 1
+                self._progress.done(result.doc_id, None)
+                continue
+            failure = lost_document(result, record) if isinstance(result, SkippedSource) else result
+            if failure is not None:
+                self._fail(writer, failure)
+            elif isinstance(result, SkippedSource):
+                self._totals.skips.append(result)
+                writer.put(skipped_record(result))
+            self._progress.done(result.doc_id, failure.reason if failure else None)
+
+    def _is_unchanged(self, document: Document) -> bool:
+        """Whether other bytes gave the document that the index has: its chunks need not be made again."""
+        record = self._records.get(document.doc_id)
+        return record is not None and record.revision == revision(self._fingerprint, document.content_hash)
+
+    def _fail(self, writer: Writer, failure: FailedDocument) -> None:
+        self._totals.failures.append(failure)
         before = self._records.get(failure.doc_id)
         record = failed_record(before, failure)
         if record != before:
             writer.put(record)
-        self._progress.done(failure.doc_id, failure.reason)
 
 
 class _Stream:
-    """Sources -> chunked documents, in the thread that runs ahead; what gives none is kept aside, with the reason."""
+    """Sources -> chunked documents, in the thread that runs ahead.
 
-    def __init__(self, load: Load, chunker: Chunker, meter: Meter) -> None:
+    What needs no encoding is kept in `aside`: failures, skips, and documents that the index has already.
+    """
+
+    def __init__(self, load: Load, chunker: Chunker, meter: Meter, is_unchanged: Callable[[Document], bool]) -> None:
         self._load = load
         self._chunker = chunker
         self._meter = meter
-        self.failures: list[FailedDocument] = []
-        self.skips: list[SkippedSource] = []
+        self._is_unchanged = is_unchanged
+        self.aside: deque[Document | FailedDocument | SkippedSource] = deque()
 
     def documents(self, sources: Sequence[Source]) -> Iterator[ChunkedDocument]:
         for source in sources:
             with self._meter.time("load"):
                 document = self._load(source)
-            if isinstance(document, SkippedSource):
-                self.skips.append(document)
-            elif isinstance(document, FailedDocument):
-                self.failures.append(document)
+            if not isinstance(document, Document) or self._is_unchanged(document):
+                self.aside.append(document)
             elif chunks := self._chunks(document):
                 yield ChunkedDocument(document, chunks)
 
@@ -151,7 +196,7 @@ class _Stream:
             with self._meter.time("chunk"):
                 return self._chunker.chunk(document)
         except DocumentError as error:
-            self.failures.append(FailedDocument(document.doc_id, error.reason, document.source_hash))
+            self.aside.append(FailedDocument(document.doc_id, error.reason, document.source_hash))
             return ()
 
 
@@ -190,6 +235,16 @@ def _stored_chunk(encoded: EncodedDocument, chunk: Chunk, document_revision: str
 
 def failed_record(before: DocumentRecord | None, failure: FailedDocument) -> DocumentRecord:
     """The record of a document that failed: chunks of an earlier revision stay, and the error is told."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     known = before or DocumentRecord(failure.doc_id, "", "", 0, 0)
-    return replace(known, status="failed", error=failure.reason, source_hash=failure.source_hash, updated_at=now)
+    return replace(known, status="failed", error=failure.reason, source_hash=failure.source_hash, updated_at=_now())
+
+
+def skipped_record(skipped: SkippedSource) -> DocumentRecord:
+    """The record of a source that turned out to be no document."""
+    return DocumentRecord(
+        skipped.doc_id, "", skipped.source_hash, 0, 0, status="skipped", error=skipped.reason, updated_at=_now()
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -15,7 +15,7 @@ from ctxindex.errors import DocumentError
 from ctxindex.loading import Found, SkippedSource, Source
 from ctxindex.types import DocumentRecord, FailedDocument
 
-Verdict: TypeAlias = Literal["new", "changed", "unchanged", "failed"]
+Verdict: TypeAlias = Literal["new", "changed", "unchanged", "failed", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,38 +49,52 @@ def make_plan(
         hash_source: the identity of a source's bytes; raises `DocumentError` where they cannot be read.
         retry_failed: try documents again that failed before, although they have not changed.
     """
-    sorted_out: dict[Verdict, list[Source]] = {"new": [], "changed": [], "unchanged": [], "failed": []}
+    sources: dict[Verdict, list[Source]] = {"new": [], "changed": [], "unchanged": [], "failed": [], "skipped": []}
     failures = list(found.failures)
     for source in found.sources:
         record = records.get(source.doc_id)
         try:
-            source_hash = hash_source(source)
+            # Without a record it is new whatever its bytes are; they are hashed when they are read.
+            verdict = "new" if record is None else judge(hash_source(source), record, retry_failed=retry_failed)
         except DocumentError as error:
             failures.append(FailedDocument(source.doc_id, error.reason))
             continue
-        verdict = judge(source_hash, record, retry_failed=retry_failed)
-        sorted_out[verdict].append(source)
+        sources[verdict].append(source)
         if verdict == "failed" and record is not None:
-            failures.append(FailedDocument(source.doc_id, record.error or "failed before", source_hash))
+            failures.append(FailedDocument(source.doc_id, record.error or "failed before", record.source_hash))
+    skips = [SkippedSource(source.doc_id, records[source.doc_id].error or "no text") for source in sources["skipped"]]
+    for skipped in found.skipped:
+        lost = lost_document(skipped, records.get(skipped.doc_id))
+        if lost is None:
+            skips.append(skipped)
+        else:
+            failures.append(lost)
     return Plan(
-        new=tuple(sorted_out["new"]),
-        changed=tuple(sorted_out["changed"]),
-        unchanged=len(sorted_out["unchanged"]),
-        skips=found.skipped,
+        new=tuple(sources["new"]),
+        changed=tuple(sources["changed"]),
+        unchanged=len(sources["unchanged"]),
+        skips=tuple(skips),
         failures=tuple(failures),
     )
 
 
-def judge(source_hash: str, record: DocumentRecord | None, *, retry_failed: bool = False) -> Verdict:
+def judge(source_hash: str, record: DocumentRecord, *, retry_failed: bool = False) -> Verdict:
     """What to do with a source of that hash, given the index's record of the document."""
-    if record is None:
-        return "new"
     if source_hash == record.source_hash:
         if record.status == "live":
             return "unchanged"
+        if record.status == "skipped":
+            return "skipped"
         if not retry_failed:
             return "failed"
     return "changed" if record.revision else "new"
+
+
+def lost_document(skipped: SkippedSource, record: DocumentRecord | None) -> FailedDocument | None:
+    """The failure of a document that is in the index and whose source is no document any more; None for others."""
+    if record is None or not record.revision:
+        return None
+    return FailedDocument(skipped.doc_id, f"no document any more: {skipped.reason}")
 
 
 def stale_failures(found: Found, records: Mapping[str, DocumentRecord], failing: Collection[str]) -> list[str]:

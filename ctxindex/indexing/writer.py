@@ -7,12 +7,12 @@ document.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from types import TracebackType
 from typing import TypeAlias
 
+from ctxindex.encoding.batching import Buffer
 from ctxindex.metering import Meter
 from ctxindex.stores import Store
 from ctxindex.types import DocumentRecord, DocumentRevision
@@ -20,7 +20,10 @@ from ctxindex.types import DocumentRecord, DocumentRevision
 _CHUNKS = 2048
 _DOCUMENTS = 256
 _SECONDS = 5.0
-_QUEUED = 64
+_QUEUED = 4096
+"""Chunks that wait for the store before the model has to."""
+
+_NOTHING = object()
 
 Item: TypeAlias = DocumentRevision | DocumentRecord
 """A document to replace, or a record to put (of a document that failed)."""
@@ -32,7 +35,7 @@ class Writer:
     def __init__(self, store: Store, meter: Meter) -> None:
         self._store = store
         self._meter = meter
-        self._queue: queue.Queue[Item | None] = queue.Queue(maxsize=_QUEUED)
+        self._queue = Buffer(_QUEUED)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="ctxindex-writer", daemon=True)
 
@@ -47,12 +50,12 @@ class Writer:
             StoreError: an earlier batch could not be written.
         """
         self._raise()
-        self._queue.put(item)
+        self._queue.put(item, _chunks(item))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._queue.put(None)
+        self._queue.put(None, 0)
         self._thread.join()
         if error is None:
             self._raise()
@@ -67,13 +70,13 @@ class Writer:
         ended = False
         while not ended:
             try:
-                item = self._queue.get(timeout=max(0.0, since + _SECONDS - time.monotonic()) if batch else None)
-                ended = item is None
-                if item is not None:
-                    since = since if batch else time.monotonic()
-                    batch.append(item)
-            except queue.Empty:
-                pass
+                item = self._queue.get(max(0.0, since + _SECONDS - time.monotonic()) if batch else None)
+            except TimeoutError:
+                item = _NOTHING
+            ended = item is None
+            if isinstance(item, DocumentRevision | DocumentRecord):
+                since = since if batch else time.monotonic()
+                batch.append(item)
             if batch and (ended or _full(batch) or time.monotonic() - since >= _SECONDS):
                 self._write(batch)
                 batch = []
@@ -90,5 +93,8 @@ class Writer:
 
 
 def _full(batch: list[Item]) -> bool:
-    chunks = sum(len(item.chunks) for item in batch if isinstance(item, DocumentRevision))
-    return chunks >= _CHUNKS or len(batch) >= _DOCUMENTS
+    return sum(map(_chunks, batch)) >= _CHUNKS or len(batch) >= _DOCUMENTS
+
+
+def _chunks(item: Item) -> int:
+    return len(item.chunks) if isinstance(item, DocumentRevision) else 0

@@ -104,7 +104,7 @@ def load_source(source: Source, options: LoadOptions | None = None) -> Outcome:
             raise DocumentError("empty")
     except NotTextError as error:
         if source.kind == "unknown":
-            return SkippedSource(source.doc_id, error.reason)
+            return SkippedSource(source.doc_id, error.reason, source_hash)
         return FailedDocument(source.doc_id, error.reason, source_hash)
     except DocumentError as error:
         return FailedDocument(source.doc_id, _one_line(error.reason), "" if error.transient else source_hash)

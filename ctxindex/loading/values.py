@@ -72,10 +72,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class SkippedSource:
-    """Something found that is no document, and why: an image, a link to nowhere. Neither a success nor a failure."""
+    """Something found that is no document, and why: an image, a link to nowhere. Neither a success nor a failure.
+
+    `source_hash` is set where the source had to be read to tell.
+    """
 
     doc_id: str
     reason: str
+    source_hash: str = ""
 
 
 Outcome: TypeAlias = Document | FailedDocument | SkippedSource

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctxindex.retrieval.conditions import parse_conditions
+from ctxindex.retrieval.conditions import Where, as_filter, parse_conditions
 from ctxindex.retrieval.searcher import Searcher
 
-__all__ = ["Searcher", "parse_conditions"]
+__all__ = ["Searcher", "Where", "as_filter", "parse_conditions"]

@@ -1,15 +1,28 @@
-"""`key=value` as people type it -> a filter."""
+"""What people write as a condition -> a filter: `key=value` at a terminal, a mapping or a filter in Python."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 from ctxindex.errors import UsageError
 from ctxindex.stores.filters import AllOf, AnyOf, Condition, Filter, Not, Operator, Scalar
 
+Where: TypeAlias = Filter | Mapping[str, Scalar] | Iterable[str] | None
+"""A filter; or {key: value} for equality; or conditions as the command line has them, such as "page>=3"."""
+
 _FORM = re.compile(r"(?P<key>.+?)\s*(?P<sign>!=|>=|<=|=|>|<)\s*(?P<value>.*)", re.DOTALL)
 _ORDERS: dict[str, Operator] = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+
+
+def as_filter(where: Where) -> Filter | None:
+    """Any of the forms of `Where` as a filter."""
+    if where is None or isinstance(where, Filter):
+        return where
+    if isinstance(where, Mapping):
+        return AllOf(tuple(Condition(key, "eq", value) for key, value in where.items()))
+    return parse_conditions([where] if isinstance(where, str) else where)
 
 
 def parse_conditions(conditions: Iterable[str]) -> Filter | None:

@@ -36,6 +36,8 @@ def open_store(name_or_uri: str, *, url: str | None = None, index: str, path: Pa
         StoreError: the database or a package it needs cannot be used.
     """
     check_index_name(index)
+    if url is not None and "://" not in url and not url.startswith(":"):
+        raise ConfigError(f"{url} is no address: write it in full, as in http://{url}")
     name, location = _parse(name_or_uri, url, index, path)
     entry = _entry_point(name)
     try:
@@ -57,10 +59,10 @@ def check_index_name(index: str) -> None:
     Raises:
         ConfigError: `index` is no such name.
     """
-    if not _INDEX_NAME.fullmatch(index):
+    if not _INDEX_NAME.fullmatch(index) or "__" in index:
         raise ConfigError(
             f"{index!r} cannot name an index: use up to 128 letters, digits, '_', '-' and '.', "
-            "and begin with a letter, a digit or '_'"
+            "begin with a letter, a digit or '_', and use no '__', which the tables of an index are named with"
         )
 
 

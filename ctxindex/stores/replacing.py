@@ -2,7 +2,7 @@
 
     0  (the encoder made the vectors: nothing is written before they exist)
     1  intent      put_records: the record keeps its live revision and carries the coming one as `pending`
-    2  chunks      write_chunks: all chunks of the new revisions
+    2  chunks      write_chunks: all chunks of the new revisions; without transactions, count_chunks: are all there?
     3  flip        put_records: the coming record takes over, still marked pending
     4  old chunks  delete_chunks: everything of these documents that is not of the live revision
     5  done        put_records: the mark goes
@@ -20,6 +20,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from ctxindex.errors import StoreError
 from ctxindex.types import DocumentRecord, DocumentRevision, StoredChunk
 
 
@@ -60,6 +61,8 @@ def replace_documents(store: ReplaceSteps, documents: Sequence[DocumentRevision]
     present = {record.doc_id: record for record in store.records([record.doc_id for record in coming])}
     store.put_records([_with_intent(present.get(record.doc_id), record) for record in coming])
     store.write_chunks([chunk for document in documents for chunk in document.chunks])
+    if not atomic:  # a store with transactions has a lock as well, or a database that does what it says
+        _require_all(store, coming)
     _finish(store, coming, atomic=atomic)
 
 
@@ -78,6 +81,17 @@ def recover_documents(store: ReplaceSteps, *, atomic: bool) -> list[str]:
         store.put_records([replace(record, pending=None) for record in back if _worth_keeping(record)])
         store.delete_records([record.doc_id for record in back if not _worth_keeping(record)])
     return [record.doc_id for record in back]
+
+
+def _require_all(store: ReplaceSteps, records: Sequence[DocumentRecord]) -> None:
+    """Before the flip: a second writer may have taken our intents for wreckage, or written the same chunks."""
+    for record in records:
+        found = store.count_chunks(record.doc_id, record.revision)
+        if found != record.n_chunks:
+            raise StoreError(
+                f"{found} of {record.n_chunks} chunks of {record.doc_id} are stored: another run is writing to this "
+                "index; let one finish, then run this one again"
+            )
 
 
 def _finish(store: ReplaceSteps, records: Sequence[DocumentRecord], *, atomic: bool) -> None:
@@ -100,4 +114,4 @@ def _with_intent(present: DocumentRecord | None, coming: DocumentRecord) -> Docu
 
 def _worth_keeping(record: DocumentRecord) -> bool:
     """Whether the record said anything before the intent was noted on it."""
-    return bool(record.revision) or record.status == "failed"
+    return bool(record.revision) or record.status != "live"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,44 @@ def test_overlap_repeats_the_end_of_the_chunk_before(name: str) -> None:
         shared = document.text[after.start : before.end]
         assert 0 < TOKENIZER.count([shared])[0] <= 16
         assert TOKENIZER.count([after.text])[0] <= 64
+
+
+def test_the_place_of_a_chunk_is_that_of_its_own_text() -> None:
+    text = "first page words here " * 12 + "second page words there " * 12
+    document = Document("a.pdf", text, pages=(0, text.index("second")))
+    chunks = chunker(name="recursive", size=48, overlap=16, unit="tokens").chunk(document)
+    assert any(chunk.start < document.pages[1] <= chunk.end - 30 for chunk in chunks), "one repeats the page before"
+    for before, chunk in pairwise(chunks):
+        assert chunk.metadata["page"] == (1 if before.end < document.pages[1] - 1 else 2)
+
+
+def test_overlap_does_not_cross_a_heading_with_the_markdown_chunker() -> None:
+    text = "# One\n" + "alpha beta " * 40 + "\n# Two\n" + "gamma delta " * 40
+    starts = (0, text.index("# Two"))
+    document = Document("a.md", text, sections=(Section(starts[0], ("One",)), Section(starts[1], ("Two",))))
+    for chunk in chunker(name="markdown", size=32, overlap=8, unit="tokens").chunk(document):
+        own = "alpha" in chunk.text or "One" in chunk.text
+        other = "gamma" in chunk.text or "Two" in chunk.text
+        assert (own, other) == (chunk.metadata["headings"] == ["One"], chunk.metadata["headings"] == ["Two"])
+
+
+def test_a_row_of_headings_stays_with_the_text_below_them() -> None:
+    text = "# A\n\n## B\n\n### C\n\nthe text\n\nTitle\n=====\n\n## D\n\nmore"
+    starts = [text.index(heading) for heading in ("# A", "## B", "### C", "Title", "## D")]
+    paths = [("A",), ("A", "B"), ("A", "B", "C"), ("Title",), ("Title", "D")]
+    document = Document("a.md", text, sections=tuple(map(Section, starts, paths)))
+    chunks = chunker(name="markdown", size=64, overlap=0, unit="tokens").chunk(document)
+    assert [(chunk.text.split()[0], chunk.text.split()[-1], chunk.metadata["headings"]) for chunk in chunks] == [
+        ("#", "text", ["A", "B", "C"]),
+        ("Title", "more", ["Title", "D"]),
+    ]
+
+
+@pytest.mark.parametrize("text", ["a" + " " * 4_000_000 + "b", "word " * 200_000, "x" * 1_000_000])
+def test_the_time_is_in_proportion_to_the_text(text: str) -> None:
+    began = time.perf_counter()
+    chunker(name="recursive", size=128, overlap=0, unit="tokens").chunk(Document("a", text))
+    assert time.perf_counter() - began < 20, "a second or two; quadratic would be minutes"
 
 
 def test_overlap_works_where_there_are_no_spaces() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ctxindex import Document, FailedDocument, Index, load_documents
 from ctxindex.encoding import local
-from ctxindex.errors import MismatchError, UsageError
+from ctxindex.errors import ConfigError, MismatchError, StoreError, UsageError
 from ctxindex.types import StoredChunk
 
 STORES = ("lancedb", "qdrant")
@@ -168,3 +168,77 @@ def test_failures_can_be_tried_again(index: Index, folder: Path) -> None:
     index.ingest(folder)
     again = index.ingest(folder, retry_failed=True)
     assert [type(failure) for failure in again.failures] == [FailedDocument]
+
+
+def test_globs_may_be_a_single_string(index: Index, folder: Path) -> None:
+    (folder / "note.md").write_text("# A note", encoding="utf-8")
+    assert index.ingest(folder, include="*.md").new == 1
+    assert index.ingest(folder, exclude="one.*").new == 2
+
+
+def test_binary_data_of_no_known_kind_is_remembered(
+    index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "blob.dat").write_bytes(np.random.default_rng(1).bytes(20_000))
+    first = index.ingest(folder)
+    assert (first.new, first.skipped, first.failures) == (3, 1, ())
+
+    def nothing(*_: object) -> None:
+        raise AssertionError("nothing has changed")
+
+    monkeypatch.setattr(index, "_tools", nothing)
+    monkeypatch.setattr(index.store, "put_records", nothing)
+    again = index.ingest(folder)
+    assert (again.new, again.unchanged, again.skipped) == (0, 3, 1)
+    assert index.status().documents == 3
+
+
+def test_other_bytes_of_the_same_text_are_not_encoded_again(index: Index, folder: Path) -> None:
+    index.ingest(folder)
+    (before,) = index.store.records(["docs/one.txt"])
+    file = folder / "one.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    report = index.ingest(folder)
+    assert (report.changed, report.unchanged, report.chunks) == (0, 3, 0)
+    (after,) = index.store.records(["docs/one.txt"])
+    assert after.revision == before.revision
+    assert after.source_hash != before.source_hash
+    assert index.ingest(folder).unchanged == 3
+
+
+def test_a_document_whose_file_is_no_text_any_more_keeps_its_chunks_and_says_so(index: Index, folder: Path) -> None:
+    index.ingest(folder)
+    (folder / "one.txt").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    report = index.ingest(folder)
+    assert [failure.doc_id for failure in report.failures] == ["docs/one.txt"]
+    assert "no document any more" in index.status().failed[0].reason
+    assert index.chunks("docs/one.txt")
+
+
+def test_two_runs_at_once_are_one_and_a_refusal(index: Index, folder: Path, tmp_path: Path) -> None:
+    index.ingest(folder)
+    store = "lancedb" if "lancedb" in index.store.location else "qdrant"
+    (folder / "one.txt").write_text("changed", encoding="utf-8")
+    with (
+        pytest.raises(StoreError, match="another"),
+        Index.open("test", store=store, path=tmp_path / "db", device="cpu") as other,
+    ):
+        other.ingest(folder)
+
+
+def test_settings_are_checked_for_their_type(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--chunk-size: .* must be a whole number"):
+        Index.open("test", path=tmp_path, chunk_size="many")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="http://localhost:6333"):
+        Index.open("test", store="qdrant", url="localhost:6333")
+    with pytest.raises(ConfigError, match="__"):
+        Index.open("test__docs", path=tmp_path)
+    with pytest.raises(StoreError, match="--store qdrant"):
+        Index.open("test", url="http://localhost:6333")
+
+
+def test_a_query_without_a_word_is_refused(index: Index, folder: Path) -> None:
+    index.ingest(folder)
+    for query in ("", "  ", "\u200b"):
+        with pytest.raises(UsageError, match="query"):
+            index.search(query)

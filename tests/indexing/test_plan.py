@@ -9,12 +9,12 @@ LIVE = DocumentRecord("a", "r1", "h1", 3, 100)
 FAILED_NEW = DocumentRecord("a", "", "h1", 0, 0, status="failed", error="broken")
 FAILED_OLD = DocumentRecord("a", "r1", "h2", 3, 100, status="failed", error="broken")
 TRANSIENT = DocumentRecord("a", "r1", "", 3, 100, status="failed", error="permission denied")
+SKIPPED = DocumentRecord("a", "", "h1", 0, 0, status="skipped", error="binary data")
 
 
 @pytest.mark.parametrize(
     ("record", "source_hash", "verdict"),
     [
-        (None, "h1", "new"),
         (LIVE, "h1", "unchanged"),
         (LIVE, "h2", "changed"),
         (FAILED_NEW, "h1", "failed"),
@@ -22,11 +22,11 @@ TRANSIENT = DocumentRecord("a", "r1", "", 3, 100, status="failed", error="permis
         (FAILED_OLD, "h2", "failed"),
         (FAILED_OLD, "h1", "changed"),
         (TRANSIENT, "h1", "changed"),
+        (SKIPPED, "h1", "skipped"),
+        (SKIPPED, "h2", "new"),
     ],
 )
-def test_a_source_is_judged_by_its_bytes_and_its_record(
-    record: DocumentRecord | None, source_hash: str, verdict: str
-) -> None:
+def test_a_source_is_judged_by_its_bytes_and_its_record(record: DocumentRecord, source_hash: str, verdict: str) -> None:
     assert judge(source_hash, record) == verdict
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import pytest
+
+from ctxindex.errors import StoreError
 from ctxindex.stores.conformance.samples import document
 from ctxindex.stores.replacing import recover_documents, replace_documents
 from ctxindex.types import DocumentRecord, StoredChunk
@@ -32,6 +35,9 @@ class Ledger:
 
     def write_chunks(self, chunks: Sequence[StoredChunk]) -> None:
         self.log.append(("write", len(chunks)))
+        for chunk in chunks:
+            key = (chunk.doc_id, chunk.revision)
+            self.stored[key] = self.stored.get(key, 0) + 1
 
     def delete_chunks(self, live: Mapping[str, str]) -> None:
         self.log.append(("drop", dict(live)))
@@ -66,6 +72,19 @@ def test_the_short_way_drops_what_an_empty_write_cannot() -> None:
     store = Ledger(OLD)
     replace_documents(store, [document("a", "r2", 0), document("b", "r1", 1)], atomic=True)
     assert ("drop", {"a": "r2"}) in store.log
+
+
+def test_a_flip_waits_for_every_chunk() -> None:
+    """What a second writer does that takes our intents for wreckage: chunks vanish between writing and flipping."""
+
+    class Robbed(Ledger):
+        def write_chunks(self, chunks: Sequence[StoredChunk]) -> None:
+            super().write_chunks(chunks[1:])
+
+    store = Robbed(OLD)
+    with pytest.raises(StoreError, match="2 of 3 chunks of a are stored: another run"):
+        replace_documents(store, [NEW], atomic=False)
+    assert store.kept["a"].revision == "r1"
 
 
 def test_nothing_to_do_writes_nothing() -> None:
