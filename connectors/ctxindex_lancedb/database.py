@@ -101,7 +101,11 @@ class Database:
 
     @_translated
     def nearest(self, table: str, query: FloatArray, k: int, columns: list[str], where: str | None) -> pa.Table:
-        """The k rows of least cosine distance (column `_distance`) among those that match, exact."""
+        """The k rows of least cosine distance (column `_distance`) among those that match; no index is used.
+
+        For a column of multivectors, `query` is (query vectors, dim), and the distance is the number of query vectors
+        less the sum of their greatest cosines.
+        """
         search = self._table(table).search(query, vector_column_name="vector").distance_type("cosine")
         if where is not None:
             search = search.where(where, prefilter=True)

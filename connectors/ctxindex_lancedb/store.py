@@ -16,6 +16,7 @@ from ctxindex.stores.facets import reduce_filter
 from ctxindex.stores.payload import to_hit
 from ctxindex.stores.protocol import Counts
 from ctxindex.stores.replacing import recover_documents, replace_documents
+from ctxindex.stores.vectors import SPARE_CANDIDATES, check_query, rank_again
 from ctxindex_lancedb import sql
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class LanceStore:
         self._where = where
         self._chunks = f"{index}__g{GENERATION}"
         self._documents = f"{index}__g{GENERATION}_docs"
-        self._known_dim = 0
+        self._known_layout: VectorLayout | None = None
         self._replaces = 0
 
     @classmethod
@@ -72,18 +73,16 @@ class LanceStore:
         """Chunks first, records last: until then there is no index."""
         from ctxindex_lancedb import rows
 
-        if layout.multivector:
-            raise StoreError("this version of the LanceDB connector stores one vector a chunk, not multivectors")
         if self.read_spec() is not None:
             raise StoreError(f"{self._where} exists already")
-        self._database.create(self._chunks, rows.chunk_schema(layout.dim))
+        self._database.create(self._chunks, rows.chunk_schema(layout))
         self._database.create(self._documents, rows.document_schema(spec))
 
     def records(self, doc_ids: Collection[str] | None = None) -> Iterator[DocumentRecord]:
         """Read in batches while the caller consumes them."""
         from ctxindex_lancedb import rows
 
-        self._dim()
+        self._layout()
         groups = [None] if doc_ids is None else [sql.among("doc_id", names) for names in _groups(doc_ids)]
         scans = (self._database.scan(self._documents, rows.DOCUMENTS.names, where) for where in groups)
         return (record for scan in scans for batch in scan for record in rows.records_from(batch))
@@ -92,7 +91,7 @@ class LanceStore:
         """One commit."""
         from ctxindex_lancedb import rows
 
-        self._dim()
+        self._layout()
         if records:
             self._database.merge(self._documents, "doc_id", rows.record_table(records))
 
@@ -105,10 +104,10 @@ class LanceStore:
         """All chunks of their documents in one commit, which drops whatever else these documents had."""
         from ctxindex_lancedb import rows
 
-        dim = self._dim()
+        layout = self._layout()
         if not chunks:
             return
-        table = rows.chunk_table(chunks, dim)
+        table = rows.chunk_table(chunks, layout)
         theirs = sql.among("doc_id", list(dict.fromkeys(chunk.doc_id for chunk in chunks)))
         if self._database.count(self._chunks, theirs):
             self._database.merge(self._chunks, "chunk_id", table, drop=theirs)
@@ -128,7 +127,7 @@ class LanceStore:
 
     def replace(self, documents: Sequence[DocumentRevision]) -> None:
         """Three commits for the batch: intent, chunks, done; now and then upkeep."""
-        self._dim()
+        self._layout()
         replace_documents(self, documents, atomic=True)
         self._replaces += 1
         if self._replaces % _REPLACES_BETWEEN_UPKEEP == 0:
@@ -140,21 +139,27 @@ class LanceStore:
 
     def delete(self, doc_ids: Collection[str]) -> None:
         """Chunks, then records: what is left of a killed delete is still listed, and deleted next time."""
-        self._dim()
+        self._layout()
         self.delete_chunks(dict.fromkeys(doc_ids, ""))
         self.delete_records(doc_ids)
 
     def search(self, query: FloatArray, k: int, where: Filter | None = None) -> list[Hit]:
-        """Exact: every chunk that matches is compared."""
+        """Exact: every chunk that matches is compared.
+
+        Lance ranks multivectors by cosines of rounded vectors, close to MaxSim; the best are then scored again.
+        """
         from ctxindex_lancedb import rows
 
-        dim = self._dim()
-        if query.shape != (dim,):
-            raise StoreError(f"{self._where} holds vectors of {dim} numbers; the query has the shape {query.shape}")
+        layout = self._layout()
+        query = check_query(query, layout, self._where)
         if k < 1:
             return []
         condition = None if where is None else sql.condition(reduce_filter(where))
-        table = self._database.nearest(self._chunks, query, k, list(rows.CHUNK_COLUMNS), condition)
+        columns = list(rows.CHUNK_COLUMNS)
+        if layout.multivector:
+            table = self._database.nearest(self._chunks, query, k + SPARE_CANDIDATES, [*columns, "vector"], condition)
+            return rank_again(query, rows.chunks_from(table), k)
+        table = self._database.nearest(self._chunks, query, k, columns, condition)
         distances = table.column("_distance").to_pylist()
         return [to_hit(chunk, 1 - distance) for chunk, distance in zip(rows.chunks_from(table), distances, strict=True)]
 
@@ -164,7 +169,7 @@ class LanceStore:
 
         from ctxindex_lancedb import rows
 
-        self._dim()
+        self._layout()
         columns = [*rows.CHUNK_COLUMNS, *(["vector"] if vectors else [])]
         batches = list(self._database.scan(self._chunks, columns, f"doc_id = {sql.quoted(doc_id)}"))
         found = rows.chunks_from(pa.Table.from_batches(batches)) if batches else []
@@ -176,7 +181,7 @@ class LanceStore:
 
     def maintain(self) -> None:
         """Compact and prune where many small writes have left a trace."""
-        self._dim()
+        self._layout()
         for table in (self._chunks, self._documents):
             self._database.maintain(table)
 
@@ -184,14 +189,16 @@ class LanceStore:
         """Release handles; there are no locks."""
         self._database.close()
 
-    def _dim(self) -> int:
-        """The numbers in a vector; raises where there is no index, and so begins every method that needs one."""
-        if not self._known_dim:
+    def _layout(self) -> VectorLayout:
+        """What the vectors are; raises where there is no index, and so begins every method that needs one."""
+        from ctxindex_lancedb import rows
+
+        if self._known_layout is None:
             schema = self._database.schema(self._chunks) if self.read_spec() is not None else None
             if schema is None:
                 raise IndexNotFoundError(f"{self._where} does not exist")
-            self._known_dim = schema.field("vector").type.list_size
-        return self._known_dim
+            self._known_layout = rows.layout_of(schema)
+        return self._known_layout
 
 
 def _groups(names: Collection[str]) -> Iterator[list[str]]:
