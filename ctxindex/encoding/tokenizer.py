@@ -16,7 +16,7 @@ from ctxindex.errors import ModelError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from tokenizers import Encoding
+    from tokenizers import Encoding, Tokenizer
 
     Ids = npt.NDArray[np.int32]
 
@@ -31,17 +31,8 @@ class ModelTokenizer:
     """
 
     def __init__(self, folder: Path) -> None:
-        from tokenizers import Tokenizer
-
-        try:
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the library raises bare Exception
-            raise ModelError(f"cannot read {folder / 'tokenizer.json'}: {error}") from None
-        # What the file says of truncation and padding is a habit of training; here nothing may be cut or filled.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._tokenizer.encode_special_tokens = True
-        names = _special_tokens(folder)
+        self._tokenizer = open_tokenizer(folder)
+        names = special_tokens(folder)
         self.cls_id = self._id(names, "cls_token", "bos_token")
         self.sep_id = self._id(names, "sep_token", "eos_token")
         self.pad_id = self._id(names, "pad_token", "eos_token")
@@ -70,7 +61,29 @@ class ModelTokenizer:
         raise ModelError(f"the tokenizer names no {roles[0]}, which windows are built with")
 
 
-def _special_tokens(folder: Path) -> dict[str, str]:
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """The fast tokenizer of a folder, which reads every text as plain text.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise ModelError(f"{folder} has no tokenizer.json: save the model with its fast tokenizer")
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception
+        raise ModelError(f"cannot read {file}: {error}") from None
+    # What the file says of truncation and padding is a habit of training; here nothing may be cut or filled.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def special_tokens(folder: Path) -> dict[str, str]:
     """Role -> token, from whichever of the two files names it; a token may be a string or an object with `content`."""
     names: dict[str, str] = {}
     for file in (folder / "special_tokens_map.json", folder / "tokenizer_config.json"):
