@@ -33,6 +33,8 @@ SETTINGS: dict[str, type] = {
     "chunk_overlap": int,
     "max_tokens": int,
     "dtype": str,
+    "pool_factor": int,
+    "skiplist": str,
     "device": str,
 }
 """Every setting that a variable or a file may give, and its type."""

@@ -109,8 +109,8 @@ class Index:
         Args:
             index: its name; "default" where none is given.
             settings: store, url, path; and what decides vectors: model, method, chunker, chunk_size, chunk_unit,
-                chunk_overlap, max_tokens, dtype; and device. What is left out comes from CTXINDEX_* variables,
-                ctxindex.toml, the spec stored in the index, or the default, in this order.
+                chunk_overlap, max_tokens, dtype, pool_factor, skiplist; and device. What is left out comes from
+                CTXINDEX_* variables, ctxindex.toml, the spec stored in the index, or the default, in this order.
 
         Raises:
             ConfigError: a setting cannot be used.

@@ -20,7 +20,7 @@ from ctxindex.errors import MismatchError
 FORMAT_VERSION = 1
 """Version of the layout in the store: record fields, payload keys, chunk ids, the form of this spec."""
 
-Method: TypeAlias = Literal["late", "independent"]
+Method: TypeAlias = Literal["late", "late-interaction", "independent"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 _NAMESPACE = uuid.UUID("6a4f3c7e-8f6b-5d0e-9a55-2d3f0f6f7c11")
@@ -45,7 +45,11 @@ class EncoderSpec:
     `digest` is the sha256 of the weights. `max_tokens` is the size of a window, special tokens included; `overlap` the
     most chunks that neighbouring windows share. `join` says what stands between chunks in a window, `pooling` which
     tokens a chunk vector is the mean of, `owner` which window a shared chunk is taken from. `dtype` is that of the
-    forward pass; vectors are pooled and stored in float32, with unit length.
+    forward pass; vectors are pooled in float32, have unit length, and are stored as `storage` says.
+
+    The rest is for late interaction. `multivector` is whether a chunk has several vectors: those of its tokens, without
+    the tokens that the model's files say to skip where `skiplist` is "model", clustered to their number divided by
+    `pool_factor`. A query is read up to `query_length` tokens and then filled up as `query_expansion` says.
     """
 
     model: str
@@ -53,7 +57,7 @@ class EncoderSpec:
     method: Method
     dim: int
     max_tokens: int
-    pooling: Literal["strict", "inclusive"]
+    pooling: Literal["strict", "inclusive", "compat"]
     join: Literal["sep", "none"]
     overlap: int
     owner: Literal["centre", "none"]
@@ -61,6 +65,11 @@ class EncoderSpec:
     document_prefix: str = ""
     dtype: str = "float32"
     multivector: bool = False
+    storage: Literal["float32", "float16"] = "float32"
+    pool_factor: int = 1
+    skiplist: Literal["none", "model"] = "none"
+    query_length: int | None = None
+    query_expansion: str = "none"
 
 
 @dataclass(frozen=True, slots=True)

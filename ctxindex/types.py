@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class EncodedDocument:
 
     `vectors` is (len(chunks), dim), one row a chunk. An encoder of several vectors a chunk gives all rows of all
     chunks, one chunk after the other, and says in `lengths` how many belong to each, at least one: ragged, never
-    padded. `vector(ordinal)` is right for both.
+    padded. `chunk_vectors` takes both apart.
 
     `windows[i]` is the number of the window that owns chunk i, `context_tokens[i]` how many content tokens besides its
     own the chunk saw in that window. `n_tokens` counts the content tokens of all chunks.
@@ -109,13 +110,12 @@ class EncodedDocument:
     n_tokens: int
     lengths: tuple[int, ...] | None = None
 
-    def vector(self, ordinal: int) -> FloatArray:
-        """The vector of a chunk, (dim,) float32, or its multivector, (lengths[ordinal], dim) float32."""
+    def chunk_vectors(self) -> list[FloatArray]:
+        """The vector of each chunk, (dim,) float32, or its multivector, (its length, dim) float32."""
         if self.lengths is None:
-            row: FloatArray = self.vectors[ordinal]
-            return row
-        start = sum(self.lengths[:ordinal])
-        return self.vectors[start : start + self.lengths[ordinal]]
+            return list(self.vectors)
+        ends = accumulate(self.lengths)
+        return [self.vectors[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-import numpy as np
-
 from ctxindex.stores.payload import FACETS
 
 if TYPE_CHECKING:
@@ -128,5 +126,7 @@ def vector_name(vector: FloatArray) -> str:
 
 def only_vector(named: Any) -> FloatArray:
     """The vector of a point as a client gives it, by name; a chunk has exactly one."""
+    import numpy as np
+
     (numbers,) = named.values()
     return np.asarray(numbers, dtype=np.float32)

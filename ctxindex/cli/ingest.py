@@ -30,6 +30,8 @@ _SHOWN = 10
 @click.option("--chunker", type=click.Choice(CHUNKERS), help="Where to cut.  [default: recursive]")
 @click.option("--max-tokens", type=int, metavar="N", help="Size of a window.  [default: what the model can read]")
 @click.option("--dtype", metavar="NAME", help="float32, bfloat16 or float16.  [default: float32]")
+@click.option("--pool-factor", type=int, metavar="N", help="Late interaction: keep 1/N of the vectors.  [default: 1]")
+@click.option("--skiplist", type=click.Choice(["none", "model"]), help="Late interaction: tokens to leave out.")
 @device_option
 @click.option("--include", multiple=True, metavar="GLOB", help="Take only files that match; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files that match; may be repeated.")

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @device_option
 @json_option
 def command(query: str, k: int, conditions: tuple[str, ...], as_json: bool, **settings: Any) -> None:
-    """The chunks nearest to QUERY, best first, with document, span, page and score (cosine similarity).
+    """The chunks nearest to QUERY, best first, with document, span, page and score.
+
+    The score is the cosine similarity, or, in an index of late interaction, MaxSim: the sum over the query's tokens.
 
     The query is encoded by the model that built the index. Filters are on doc_id, title and metadata: --filter page=3
     """

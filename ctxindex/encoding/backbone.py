@@ -18,6 +18,7 @@ from ctxindex.errors import ModelError
 from ctxindex.metering import Meter
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import torch
 
     from ctxindex.types import FloatArray
@@ -63,14 +64,18 @@ class TransformerBackbone:
         return result
 
     def _states(self, rows: Sequence[Row]) -> torch.Tensor:
-        import torch
-
         longest = max(row.length for row in rows)
         ids = np.full((len(rows), longest), self._pad_id, dtype=np.int64)
         mask = np.zeros((len(rows), longest), dtype=np.int64)
         for number, row in enumerate(rows):
             ids[number, : row.length] = row.ids
             mask[number, : row.length] = 1
+        return self._forward(ids, mask)
+
+    def _forward(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> torch.Tensor:
+        """The last hidden states, (rows, longest, hidden), for ids and attention mask, both (rows, longest)."""
+        import torch
+
         inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(self._device)}
         if not mask.all():  # rows of one length need no mask, and attention is faster without
             inputs["attention_mask"] = torch.from_numpy(mask).to(self._device)

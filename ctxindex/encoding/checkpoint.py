@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ctxindex.encoding.colbert import ColbertLayout, read_colbert
 from ctxindex.errors import ModelError
 from ctxindex.spec import Method
 
@@ -36,7 +37,7 @@ class Checkpoint:
 
     `name` is what the user called it. `max_tokens` is the most tokens a window can hold, special tokens included: the
     positions of the backbone, not the `max_seq_length` of the Sentence-Transformers file, which is a habit of training.
-    `method` is what the model was trained for.
+    `method` is what the model was trained for. `colbert` is what a late-interaction folder says, None for any other.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Checkpoint:
     query_prefix: str
     document_prefix: str
     method: Method = "independent"
+    colbert: ColbertLayout | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -56,6 +58,8 @@ class Checkpoint:
             ModelError: no safetensors, or not the weights that the name stands for.
         """
         files = sorted(self.backbone.glob("*.safetensors"))
+        if self.colbert is not None:
+            files += [layer.weights for layer in self.colbert.dense if layer.weights not in files]
         if not files:
             raise ModelError(f"{self.folder} has no *.safetensors weights; ctxindex loads no other format")
         sums = [_sha256(file) for file in files]
@@ -74,6 +78,9 @@ def open_checkpoint(name: str) -> Checkpoint:
         ModelError: not found, unreachable, or of a layout that cannot be used; the message says what to do.
     """
     folder = _find(name)
+    colbert = read_colbert(folder)
+    if colbert is not None:
+        return _late_interaction(name, colbert)
     modules = _modules(folder)
     _require_mean_pooling(folder, modules)
     backbone = folder / modules["Transformer"]
@@ -89,6 +96,24 @@ def open_checkpoint(name: str) -> Checkpoint:
         max_tokens=_positions(config, backbone),
         query_prefix=prompts.get("query", ""),
         document_prefix=prompts.get("document") or prompts.get("passage") or "",
+    )
+
+
+def _late_interaction(name: str, layout: ColbertLayout) -> Checkpoint:
+    if not layout.normalize:
+        raise ModelError(
+            f"{layout.folder} gives token vectors of any length; only unit vectors can be compared in stores"
+        )
+    return Checkpoint(
+        name=name,
+        folder=layout.folder,
+        backbone=layout.backbone,
+        dim=layout.dim,
+        max_tokens=_positions(_read(layout.backbone / "config.json"), layout.backbone),
+        query_prefix=layout.query_marker.text,
+        document_prefix=layout.document_marker.text,
+        method="late-interaction",
+        colbert=layout,
     )
 
 

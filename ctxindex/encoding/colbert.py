@@ -56,6 +56,10 @@ class Expansion:
     attend: bool = False
     strategy: Literal["fixed", "min"] = "fixed"
 
+    def describe(self) -> str:
+        """For an index's spec: what decides the query's vectors, in one line."""
+        return f"{self.strategy} {self.length} token {self.token_id}{' attended' if self.attend else ''}"
+
 
 @dataclass(frozen=True, slots=True)
 class ColbertLayout:
@@ -84,6 +88,14 @@ class ColbertLayout:
     skiplist: frozenset[int]
     skiplist_tasks: tuple[str, ...]
     mask_id: int | None
+
+
+def query_length(layout: ColbertLayout, max_tokens: int) -> int:
+    """The most tokens that are read of a query, CLS, marker and separator included."""
+    expansion = layout.expansion
+    if expansion is not None and expansion.strategy == "fixed":
+        return min(expansion.length, max_tokens)
+    return min(layout.query_length or max_tokens, max_tokens)
 
 
 def read_colbert(folder: Path) -> ColbertLayout | None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ctxindex.encoding.checkpoint import Checkpoint, open_checkpoint
+from ctxindex.encoding.colbert import query_length
 from ctxindex.encoding.runtime import require_known
 from ctxindex.errors import ConfigError, MismatchError
 from ctxindex.metering import Meter
 from ctxindex.spec import METHODS, EncoderSpec, Method
 
 if TYPE_CHECKING:
+    from ctxindex.encoding.colbert import ColbertLayout
     from ctxindex.encoding.local import LocalEncoder
     from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument, FloatArray, Tokenizer
 
@@ -42,11 +44,14 @@ class Encoder(Protocol):
         ...
 
     def encode_documents(self, documents: Iterable[ChunkedDocument]) -> Iterator[EncodedDocument | FailedDocument]:
-        """Each document with one unit vector a chunk, or why it has none; in the order in which they are done."""
+        """Each document with its chunks' unit vectors, or why it has none; in the order in which they are done."""
         ...
 
-    def encode_queries(self, queries: Sequence[str]) -> FloatArray:
-        """(queries, dim) float32, unit rows: the model's ordinary embedding of a text, with the query prefix."""
+    def encode_queries(self, queries: Sequence[str]) -> FloatArray | list[FloatArray]:
+        """(queries, dim) float32, unit rows: the model's ordinary embedding of a text, with the query prefix.
+
+        An encoder of multivectors gives a list: for each query (query vectors, dim) float32, unit rows.
+        """
         ...
 
 
@@ -56,6 +61,10 @@ class EncoderOptions:
 
     `max_tokens` lowers the window. `device` and `batch_tokens` (the padded size of a batch) decide nothing beyond
     rounding, and are no part of a spec.
+
+    The last three are for late interaction: `pooling` says which special tokens keep their vectors ("strict": none),
+    `pool_factor` by what the vectors of a chunk are reduced, and `skiplist` whether the tokens that the model's files
+    name are left out ("model") or kept ("none").
     """
 
     method: Method | None = None
@@ -63,6 +72,9 @@ class EncoderOptions:
     dtype: str = "float32"
     device: str = "auto"
     batch_tokens: int | None = None
+    pooling: Literal["strict", "inclusive", "compat"] | None = None
+    pool_factor: int | None = None
+    skiplist: Literal["none", "model"] | None = None
 
 
 def load_encoder(
@@ -84,6 +96,10 @@ def load_encoder(
     with meter.time("model"):
         checkpoint = open_checkpoint(model)
         spec = _spec(checkpoint, options)
+    if checkpoint.colbert is not None:
+        from ctxindex.encoding.late_interaction import LateInteractionEncoder
+
+        return LateInteractionEncoder(checkpoint, spec, options, meter)
     return LocalEncoder(checkpoint, spec, options, meter)
 
 
@@ -97,6 +113,8 @@ def restore_encoder(
         MismatchError: it is another model than the one that made the index.
     """
     options = EncoderOptions(stored.method, stored.max_tokens, stored.dtype, device)
+    if stored.multivector:
+        options = replace(options, pooling=stored.pooling, pool_factor=stored.pool_factor, skiplist=stored.skiplist)
     encoder = load_encoder(model or stored.model, options, meter)
     if replace(encoder.spec, model=stored.model) != stored:
         wrong = [
@@ -115,6 +133,13 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions) -> EncoderSpec:
     method = options.method or checkpoint.method
     if method not in METHODS:
         raise ConfigError(f"--method {method} is none of {', '.join(METHODS)}")
+    require_method(checkpoint, method)
+    if checkpoint.colbert is not None:
+        return _multivector_spec(checkpoint, checkpoint.colbert, options)
+    if (options.pooling, options.pool_factor, options.skiplist) != (None, None, None):
+        raise ConfigError(
+            f"--pool-factor and --skiplist are for late interaction; {checkpoint.name} gives one vector a chunk"
+        )
     late = method == "late"
     return EncoderSpec(
         model=checkpoint.name,
@@ -129,6 +154,55 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions) -> EncoderSpec:
         query_prefix=checkpoint.query_prefix,
         document_prefix=checkpoint.document_prefix,
         dtype=options.dtype,
+    )
+
+
+def require_method(checkpoint: Checkpoint, method: Method) -> None:
+    """Check that the model gives vectors of the kind that the method stores.
+
+    Raises:
+        ConfigError: one vector a text was asked of a late-interaction model, or the reverse.
+    """
+    several = checkpoint.colbert is not None
+    if several and method != "late-interaction":
+        raise ConfigError(
+            f"--method {method} needs a model that gives one vector a text, and {checkpoint.name} is a "
+            "late-interaction model, which gives one a token: leave --method out, or choose another model"
+        )
+    if not several and method == "late-interaction":
+        raise ConfigError(
+            f"--method late-interaction needs a late-interaction model (ColBERT, PyLate), and {checkpoint.name} gives "
+            "one vector a text: use --method late or independent, or choose another model"
+        )
+
+
+def _multivector_spec(checkpoint: Checkpoint, layout: ColbertLayout, options: EncoderOptions) -> EncoderSpec:
+    factor = 1 if options.pool_factor is None else options.pool_factor
+    if factor < 1:
+        raise ConfigError(f"--pool-factor {factor}: 1 keeps all token vectors, 2 about half of them, and so on")
+    if options.skiplist not in (None, "none", "model"):
+        raise ConfigError(f"--skiplist {options.skiplist} is neither none nor model")
+    max_tokens = _max_tokens(checkpoint, options.max_tokens)
+    expansion = layout.expansion
+    return EncoderSpec(
+        model=checkpoint.name,
+        digest=checkpoint.digest,
+        method="late-interaction",
+        dim=checkpoint.dim,
+        max_tokens=max_tokens,
+        pooling=options.pooling or "strict",
+        join="sep",
+        overlap=WINDOW_OVERLAP,
+        owner="centre",
+        query_prefix=checkpoint.query_prefix,
+        document_prefix=checkpoint.document_prefix,
+        dtype=options.dtype,
+        multivector=True,
+        storage="float16",
+        pool_factor=factor,
+        skiplist=options.skiplist or "none",
+        query_length=query_length(layout, max_tokens),
+        query_expansion="none" if expansion is None else expansion.describe(),
     )
 
 

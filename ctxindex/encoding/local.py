@@ -44,7 +44,7 @@ Owner = TypeVar("Owner")
 
 
 @dataclass(frozen=True, slots=True)
-class _Task(Generic[Owner]):
+class Task(Generic[Owner]):
     """A row, and who waits for its sums."""
 
     owner: Owner
@@ -52,10 +52,11 @@ class _Task(Generic[Owner]):
 
     @property
     def length(self) -> int:
+        """Tokens, special tokens included."""
         return self.row.length
 
 
-class _Job:
+class Job:
     """One document on its way through the model."""
 
     def __init__(self, source: ChunkedDocument, rows: list[Row], dim: int) -> None:
@@ -73,20 +74,33 @@ class _Job:
                 self._context[place.chunk] = context
 
     def add(self, row: Row, sums: FloatArray) -> bool:
-        """Take in the sums of one row, (places, dim) float32; True when the document is complete."""
-        for place, total in zip(row.places, sums, strict=True):
-            self._pool.add(place.chunk, total, place.end - place.start)
+        """Take in what the model gave for one row; True when the document is complete."""
+        self.take(row, sums)
         self._open -= 1
         return self._open == 0
 
+    def take(self, row: Row, sums: FloatArray) -> None:
+        """The sums of the places of one row, (places, dim) float32."""
+        for place, total in zip(row.places, sums, strict=True):
+            self._pool.add(place.chunk, total, place.end - place.start)
+
+    def vectors(self) -> tuple[FloatArray, tuple[int, ...] | None]:
+        """`vectors` and `lengths` of the `EncodedDocument`.
+
+        Raises:
+            DocumentError: there are none.
+        """
+        return self._pool.vectors(), None
+
     def result(self) -> EncodedDocument | FailedDocument:
+        """The document with its vectors, or why it has none."""
         document = self.source.document
         try:
-            vectors = self._pool.vectors()
+            vectors, lengths = self.vectors()
         except DocumentError as error:
             return FailedDocument(document.doc_id, error.reason, "" if error.transient else document.source_hash)
         return EncodedDocument(
-            document, self.source.chunks, vectors, tuple(self._windows), tuple(self._context), self._content
+            document, self.source.chunks, vectors, tuple(self._windows), tuple(self._context), self._content, lengths
         )
 
 
@@ -114,7 +128,7 @@ class LocalEncoder:
         frame = self._frame(self.spec.document_prefix)
         limit = 2 * _POOL_BATCHES * self._budget
         jobs = self._jobs(documents, frame)
-        with prefetch(jobs, lambda job: job.tokens if isinstance(job, _Job) else 0, limit) as ahead:
+        with prefetch(jobs, lambda job: job.tokens if isinstance(job, Job) else 0, limit) as ahead:
             yield from self._encode(ahead)
 
     def encode_queries(self, queries: Sequence[str]) -> FloatArray:
@@ -128,49 +142,56 @@ class LocalEncoder:
         if not rows:
             return np.empty((0, self.spec.dim), dtype=np.float32)
         vectors = np.empty((len(rows), self.spec.dim), dtype=np.float32)
-        for task, sums in self._sums([_Task(number, row) for number, row in enumerate(rows)]):
+        for task, sums in self._sums([Task(number, row) for number, row in enumerate(rows)]):
             vectors[task.owner] = sums[0] / task.length
         return unit_rows(vectors)
 
-    def _jobs(self, documents: Iterable[ChunkedDocument], frame: Frame) -> Iterator[_Job | FailedDocument]:
+    def _jobs(self, documents: Iterable[ChunkedDocument], frame: Frame) -> Iterator[Job | FailedDocument]:
         """Runs in the prefetching thread."""
         for source in documents:
             with self._meter.time("tokenise"):
-                chunks = self.tokenizer.ids([chunk.text for chunk in source.chunks])
+                chunks = self.tokenizer.ids(self._texts(source))
                 rows = self._rows(chunks, frame) if all(map(len, chunks)) else []
             if rows:
-                yield _Job(source, rows, self.spec.dim)
+                yield self._job(source, rows)
             else:
                 reason = "a chunk has no tokens that the model can read"
                 yield FailedDocument(source.document.doc_id, reason, source.document.source_hash)
+
+    def _texts(self, source: ChunkedDocument) -> list[str]:
+        """The texts of the chunks, as they are tokenised."""
+        return [chunk.text for chunk in source.chunks]
+
+    def _job(self, source: ChunkedDocument, rows: list[Row]) -> Job:
+        return Job(source, rows, self.spec.dim)
 
     def _rows(self, chunks: Sequence[Ids], frame: Frame) -> list[Row]:
         if self.spec.method == "late":
             return list(late_rows(chunks, frame, self.spec.overlap))
         return list(independent_rows(chunks, frame))
 
-    def _encode(self, jobs: Iterable[_Job | FailedDocument]) -> Iterator[EncodedDocument | FailedDocument]:
-        pool: list[_Task[_Job]] = []
+    def _encode(self, jobs: Iterable[Job | FailedDocument]) -> Iterator[EncodedDocument | FailedDocument]:
+        pool: list[Task[Job]] = []
         held = 0
         for job in jobs:
             if isinstance(job, FailedDocument):
                 yield job
                 continue
             for row in job.rows:
-                pool.append(_Task(job, row))
+                pool.append(Task(job, row))
                 held += row.length
                 if held >= _POOL_BATCHES * self._budget:
                     yield from self._run(pool)
                     pool, held = [], 0
         yield from self._run(pool)
 
-    def _run(self, pool: Sequence[_Task[_Job]]) -> Iterator[EncodedDocument | FailedDocument]:
+    def _run(self, pool: Sequence[Task[Job]]) -> Iterator[EncodedDocument | FailedDocument]:
         for task, sums in self._sums(pool):
             self._meter.tokens(task.row.content)
             if task.owner.add(task.row, sums):
                 yield task.owner.result()
 
-    def _sums(self, tasks: Sequence[_Task[Owner]]) -> Iterator[tuple[_Task[Owner], FloatArray]]:
+    def _sums(self, tasks: Sequence[Task[Owner]]) -> Iterator[tuple[Task[Owner], FloatArray]]:
         """Each task with the sums of its row's places, (places, dim) float32."""
         for batch in cut_batches(tasks, self._budget):
             sums = self.load().place_sums([task.row for task in batch])

@@ -25,6 +25,8 @@ class IndexOptions:
     chunk_overlap: int | None = None
     max_tokens: int | None = None
     dtype: str | None = None
+    pool_factor: int | None = None
+    skiplist: Literal["none", "model"] | None = None
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -41,7 +43,14 @@ class IndexOptions:
 
     def encoder_options(self, device: str) -> EncoderOptions:
         """The encoder of a new index."""
-        return EncoderOptions(self.method, self.max_tokens, self.dtype or "float32", device)
+        return EncoderOptions(
+            self.method,
+            self.max_tokens,
+            self.dtype or "float32",
+            device,
+            pool_factor=self.pool_factor,
+            skiplist=self.skiplist,
+        )
 
     @property
     def model_name(self) -> str:
@@ -63,6 +72,8 @@ def require_agreement(stored: IndexSpec, options: IndexOptions, loader: int) -> 
         "chunk_overlap": stored.chunker.overlap,
         "max_tokens": stored.encoder.max_tokens,
         "dtype": stored.encoder.dtype,
+        "pool_factor": stored.encoder.pool_factor,
+        "skiplist": stored.encoder.skiplist,
     }
     asked = {name: value for name, value in asdict(options).items() if value is not None and name in has}
     wrong = [

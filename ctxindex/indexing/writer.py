@@ -18,6 +18,7 @@ from ctxindex.stores import Store
 from ctxindex.types import DocumentRecord, DocumentRevision
 
 _CHUNKS = 2048
+_NUMBERS = 8_000_000  # 32 MB: multivectors fill a batch long before their chunks are many
 _DOCUMENTS = 256
 _SECONDS = 5.0
 _QUEUED = 64
@@ -90,5 +91,6 @@ class Writer:
 
 
 def _full(batch: list[Item]) -> bool:
-    chunks = sum(len(item.chunks) for item in batch if isinstance(item, DocumentRevision))
-    return chunks >= _CHUNKS or len(batch) >= _DOCUMENTS
+    chunks = [chunk for item in batch if isinstance(item, DocumentRevision) for chunk in item.chunks]
+    numbers = sum(chunk.vector.size for chunk in chunks if chunk.vector is not None)
+    return len(chunks) >= _CHUNKS or numbers >= _NUMBERS or len(batch) >= _DOCUMENTS

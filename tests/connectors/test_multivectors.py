@@ -78,10 +78,10 @@ def test_a_server_is_asked_for_max_sim_in_float16(monkeypatch: pytest.MonkeyPatc
         assert [len(point["vector"]["multi"]) for points in sent for point in points] == [300] * 120
         numbers = np.array(sent[0][0]["vector"]["multi"], dtype=np.float32)
         np.testing.assert_array_equal(numbers, numbers.astype(np.float16).astype(np.float32))
-        store.search(unit_vectors(4), 3)
+        engine.search(unit_vectors(4), 3, None)
         (asked,) = fake.asked("POST", "points/query")
         assert asked["using"] == "multi"
-        assert np.shape(asked["query"]) == (4, 8)
+        assert np.shape(asked["query"]["nearest"]) == (4, 8)
         assert asked["params"]["quantization"] == {"ignore": False, "rescore": True, "oversampling": 3.0}
         store.close()
     finally:
