@@ -23,6 +23,10 @@ FORMAT_VERSION = 1
 Method: TypeAlias = Literal["late", "independent"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
+PoolingName: TypeAlias = Literal["strict", "inclusive", "no-prompt", "cls", "lasttoken"]
+"""`strict` is the mean of the content tokens, `inclusive` that of all tokens of a row, `no-prompt` that without CLS and
+prompt; `cls` and `lasttoken` take one state, as models that were trained so do with a text of its own."""
+
 _NAMESPACE = uuid.UUID("6a4f3c7e-8f6b-5d0e-9a55-2d3f0f6f7c11")
 _NOT_VECTORS = {"encoder.model"}
 
@@ -45,7 +49,8 @@ class EncoderSpec:
     `digest` is the sha256 of the weights. `max_tokens` is the size of a window, special tokens included; `overlap` the
     most chunks that neighbouring windows share. `join` says what stands between chunks in a window, `pooling` which
     tokens a chunk vector is the mean of, `owner` which window a shared chunk is taken from. `dtype` is that of the
-    forward pass; vectors are pooled and stored in float32, with unit length.
+    forward pass; vectors are pooled and stored in float32, with unit length. `dim` counts the numbers that are kept of
+    the model's vectors. `force_mean` says that means are taken of a model that was not trained for them.
     """
 
     model: str
@@ -53,7 +58,7 @@ class EncoderSpec:
     method: Method
     dim: int
     max_tokens: int
-    pooling: Literal["strict", "inclusive"]
+    pooling: PoolingName
     join: Literal["sep", "none"]
     overlap: int
     owner: Literal["centre", "none"]
@@ -61,6 +66,7 @@ class EncoderSpec:
     document_prefix: str = ""
     dtype: str = "float32"
     multivector: bool = False
+    force_mean: bool = False
 
 
 @dataclass(frozen=True, slots=True)

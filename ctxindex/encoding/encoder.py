@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ctxindex.encoding.checkpoint import Checkpoint, open_checkpoint
+from ctxindex.encoding.fitness import choose_dim, choose_window, counts_as_forced, require_fit, text_pooling
 from ctxindex.encoding.runtime import require_known
 from ctxindex.errors import ConfigError, MismatchError
 from ctxindex.metering import Meter
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "minilm"
 WINDOW_OVERLAP = 10
 """The most chunks that neighbouring windows share; in practice a quarter of the window is the tighter bound."""
-
-_SMALLEST_WINDOW = 16
 
 
 class Encoder(Protocol):
@@ -54,15 +53,20 @@ class Encoder(Protocol):
 class EncoderOptions:
     """What a user may choose about an encoder; None takes what the model's files say.
 
-    `max_tokens` lowers the window. `device` and `batch_tokens` (the padded size of a batch) decide nothing beyond
+    `max_tokens` lowers the window, "model" to the length that the model was trained with. `dims` keeps the first
+    numbers of each vector. `force_mean` takes means of a model that was not trained for them, `trust_remote_code` lets
+    code from the model's folder run. `device` and `batch_tokens` (the padded size of a batch) decide nothing beyond
     rounding, and are no part of a spec.
     """
 
     method: Method | None = None
-    max_tokens: int | None = None
+    max_tokens: int | Literal["model"] | None = None
     dtype: str = "float32"
     device: str = "auto"
     batch_tokens: int | None = None
+    dims: int | None = None
+    force_mean: bool = False
+    trust_remote_code: bool = False
 
 
 def load_encoder(
@@ -82,13 +86,18 @@ def load_encoder(
     meter = meter or Meter()
     require_known(options.device, options.dtype)
     with meter.time("model"):
-        checkpoint = open_checkpoint(model)
+        checkpoint = open_checkpoint(model, trust_remote_code=options.trust_remote_code)
         spec = _spec(checkpoint, options)
     return LocalEncoder(checkpoint, spec, options, meter)
 
 
 def restore_encoder(
-    stored: EncoderSpec, *, model: str | None = None, device: str = "auto", meter: Meter | None = None
+    stored: EncoderSpec,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    meter: Meter | None = None,
 ) -> LocalEncoder:
     """The encoder that an index was built with, from its stored spec; `model` says where the files are now.
 
@@ -96,8 +105,22 @@ def restore_encoder(
         ModelError: the model cannot be found or used.
         MismatchError: it is another model than the one that made the index.
     """
-    options = EncoderOptions(stored.method, stored.max_tokens, stored.dtype, device)
-    encoder = load_encoder(model or stored.model, options, meter)
+    options = EncoderOptions(
+        stored.method,
+        stored.max_tokens,
+        stored.dtype,
+        device,
+        dims=stored.dim,
+        force_mean=stored.force_mean,
+        trust_remote_code=trust_remote_code,
+    )
+    require_known(device, stored.dtype)
+    try:
+        encoder = load_encoder(model or stored.model, options, meter)
+    except ConfigError as error:  # what the index was built with does not fit this model
+        raise MismatchError(
+            f"the model {model or stored.model} is not the one that built this index: {error}"
+        ) from None
     if replace(encoder.spec, model=stored.model) != stored:
         wrong = [
             f"  {name}: index {getattr(stored, name)!r}, model {getattr(encoder.spec, name)!r}"
@@ -116,27 +139,20 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions) -> EncoderSpec:
     if method not in METHODS:
         raise ConfigError(f"--method {method} is none of {', '.join(METHODS)}")
     late = method == "late"
+    force_mean = counts_as_forced(checkpoint, options.force_mean)
+    require_fit(checkpoint, method, force_mean)
     return EncoderSpec(
         model=checkpoint.name,
         digest=checkpoint.digest,
         method=method,
-        dim=checkpoint.dim,
-        max_tokens=_max_tokens(checkpoint, options.max_tokens),
-        pooling="strict" if late else "inclusive",
+        dim=choose_dim(checkpoint, options.dims),
+        max_tokens=choose_window(checkpoint, options.max_tokens),
+        pooling="strict" if late else text_pooling(checkpoint, force_mean),
         join="sep" if late else "none",
         overlap=WINDOW_OVERLAP if late else 0,
         owner="centre" if late else "none",
         query_prefix=checkpoint.query_prefix,
         document_prefix=checkpoint.document_prefix,
         dtype=options.dtype,
+        force_mean=force_mean,
     )
-
-
-def _max_tokens(checkpoint: Checkpoint, asked: int | None) -> int:
-    if asked is None:
-        return checkpoint.max_tokens
-    if not _SMALLEST_WINDOW <= asked <= checkpoint.max_tokens:
-        raise ConfigError(
-            f"--max-tokens {asked}: windows of {checkpoint.name} have {_SMALLEST_WINDOW} to {checkpoint.max_tokens}"
-        )
-    return asked
