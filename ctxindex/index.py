@@ -99,18 +99,21 @@ class Index:
     store: Store
     options: IndexOptions
     device: str = "auto"
+    trust_remote_code: bool = False
     _meter: Meter = field(default_factory=Meter)
     _encoder: Encoder | None = None
 
     @classmethod
-    def open(cls, index: str | None = None, **settings: Any) -> Index:
+    def open(cls, index: str | None = None, *, trust_remote_code: bool = False, **settings: Any) -> Index:
         """Open an index, or prepare one that the first `ingest` makes.
 
         Args:
             index: its name; "default" where none is given.
+            trust_remote_code: let Python code in the model's folder run; no file and no variable can say so.
             settings: store, url, path; and what decides vectors: model, method, chunker, chunk_size, chunk_unit,
-                chunk_overlap, max_tokens, dtype, pool_factor, skiplist; and device. What is left out comes from
-                CTXINDEX_* variables, ctxindex.toml, the spec stored in the index, or the default, in this order.
+                chunk_overlap, max_tokens, dtype, dims, force_mean, pool_factor, skiplist; and device. What is left out
+                comes from CTXINDEX_* variables, ctxindex.toml, the spec stored in the index, or the default, in this
+                order.
 
         Raises:
             ConfigError: a setting cannot be used.
@@ -124,7 +127,7 @@ class Index:
             path=Path(found.get("path", DEFAULT_PATH)).expanduser(),
         )
         options = IndexOptions(**{name: found.get(name) for name in IndexOptions.names()})
-        return cls(store, options, found.get("device", "auto"))
+        return cls(store, options, found.get("device", "auto"), trust_remote_code)
 
     @property
     def spec(self) -> IndexSpec | None:
@@ -181,7 +184,7 @@ class Index:
         spec = self.spec
         records: dict[str, DocumentRecord] = {}
         if spec is not None:
-            require_agreement(spec, self.options, LOADER_VERSION)
+            require_agreement(spec, self.options, LOADER_VERSION, trust_remote_code=self.trust_remote_code)
             if not dry_run:
                 self.store.recover()
             records = {record.doc_id: record for record in self.store.records()}
@@ -272,7 +275,8 @@ class Index:
 
     def _create(self, *, with_model: bool) -> IndexSpec:
         """Make the index, but only once everything that could refuse to work has been tried."""
-        encoder = load_encoder(self.options.model_name, self.options.encoder_options(self.device), self._meter)
+        options = self.options.encoder_options(self.device, trust_remote_code=self.trust_remote_code)
+        encoder = load_encoder(self.options.model_name, options, self._meter)
         spec = IndexSpec(LOADER_VERSION, self.options.chunker_spec(), encoder.spec)
         load_chunker(spec.chunker, encoder.tokenizer)
         if with_model:
@@ -284,7 +288,11 @@ class Index:
     def _encoder_of(self, spec: IndexSpec) -> Encoder:
         if self._encoder is None:
             self._encoder = restore_encoder(
-                spec.encoder, model=self.options.model, device=self.device, meter=self._meter
+                spec.encoder,
+                model=self.options.model,
+                device=self.device,
+                trust_remote_code=self.trust_remote_code,
+                meter=self._meter,
             )
         return self._encoder
 

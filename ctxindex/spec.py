@@ -23,6 +23,12 @@ FORMAT_VERSION = 1
 Method: TypeAlias = Literal["late", "late-interaction", "independent"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
+PoolingName: TypeAlias = Literal["strict", "inclusive", "no-prompt", "cls", "lasttoken", "compat"]
+"""`strict` is the mean of the content tokens, `inclusive` that of all tokens of a row, `no-prompt` that without CLS and
+prompt; `cls` and `lasttoken` take one state, as models that were trained so do with a text of its own. For late
+interaction these say which tokens keep their vectors: `strict` those of the content alone, `compat` in the first chunk
+also CLS and the marker, `inclusive` in the last chunk also its separator."""
+
 _NAMESPACE = uuid.UUID("6a4f3c7e-8f6b-5d0e-9a55-2d3f0f6f7c11")
 _NOT_VECTORS = {"encoder.model"}
 
@@ -45,7 +51,9 @@ class EncoderSpec:
     `digest` is the sha256 of the weights. `max_tokens` is the size of a window, special tokens included; `overlap` the
     most chunks that neighbouring windows share. `join` says what stands between chunks in a window, `pooling` which
     tokens a chunk vector is the mean of, `owner` which window a shared chunk is taken from. `dtype` is that of the
-    forward pass; vectors are pooled in float32, have unit length, and are stored as `storage` says.
+    forward pass; vectors are pooled in float32, have unit length, and are stored as `storage` says. `dim` counts the
+    numbers that are kept of the model's vectors. `force_mean` says that means are taken of a model that was not trained
+    for them.
 
     The rest is for late interaction. `multivector` is whether a chunk has several vectors: those of its tokens, without
     the tokens that the model's files say to skip where `skiplist` is "model", clustered to their number divided by
@@ -57,7 +65,7 @@ class EncoderSpec:
     method: Method
     dim: int
     max_tokens: int
-    pooling: Literal["strict", "inclusive", "compat"]
+    pooling: PoolingName
     join: Literal["sep", "none"]
     overlap: int
     owner: Literal["centre", "none"]
@@ -65,6 +73,7 @@ class EncoderSpec:
     document_prefix: str = ""
     dtype: str = "float32"
     multivector: bool = False
+    force_mean: bool = False
     storage: Literal["float32", "float16"] = "float32"
     pool_factor: int = 1
     skiplist: Literal["none", "model"] = "none"

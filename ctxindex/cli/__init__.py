@@ -14,7 +14,7 @@ import click
 
 from ctxindex.errors import CtxIndexError
 
-COMMANDS = ("ingest", "search", "status", "version")
+COMMANDS = ("ingest", "search", "status", "models", "version")
 INTERRUPTED = 130
 
 

@@ -36,6 +36,27 @@ def model_option(text: str) -> Callable[[Command], Command]:
     return click.option("--model", metavar="NAME|DIR", help=text)
 
 
+class WindowSize(click.ParamType):
+    """A whole number, or "model"."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Check the value."""
+        if value == "model":
+            return "model"
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor the word model", param, ctx)
+
+
+def trust_option(command: Command) -> Command:
+    """--trust-remote-code."""
+    text = "Let Python code in the model's folder run, for models that bring their own."
+    return click.option("--trust-remote-code", is_flag=True, help=text)(command)
+
+
 def device_option(command: Command) -> Command:
     """--device."""
     return click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.  [default: auto]")(command)

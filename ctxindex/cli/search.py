@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxindex.cli.options import device_option, json_option, model_option, store_options
+from ctxindex.cli.options import device_option, json_option, model_option, store_options, trust_option
 from ctxindex.cli.output import print_json, print_passage
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 )
 @store_options
 @model_option("Where the index's model is now, if it has moved.")
+@trust_option
 @device_option
 @json_option
 def command(query: str, k: int, conditions: tuple[str, ...], as_json: bool, **settings: Any) -> None:

@@ -6,12 +6,15 @@ second: a stand-in whose "state" is the token id shows every mistake of ownershi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ctxindex.encoding.head import build_steps
+from ctxindex.encoding.modules import Layer
 from ctxindex.encoding.rows import Row
 from ctxindex.encoding.runtime import resolve_device, resolve_dtype
 from ctxindex.errors import ModelError
@@ -38,14 +41,27 @@ class Backbone(Protocol):
 class TransformerBackbone:
     """A transformers encoder, loaded from `folder` at construction.
 
+    `layers` go over every state. `remote_code` lets the class come from the folder's own Python files.
+
     Raises:
         ModelError: the folder cannot be loaded.
     """
 
-    def __init__(self, folder: Path, *, pad_id: int, dtype: str, device: str, meter: Meter) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        pad_id: int,
+        dtype: str,
+        device: str,
+        meter: Meter,
+        layers: Sequence[Layer] = (),
+        remote_code: bool = False,
+    ) -> None:
         with meter.time("model"):
             self._device = resolve_device(device)
-            self._model = _load(folder, resolve_dtype(dtype)).to(self._device)
+            self._model = _load(folder, resolve_dtype(dtype), remote_code).to(self._device)
+            self._steps = build_steps(layers, self._device, resolve_dtype(dtype))
         self._pad_id = pad_id
         self._meter = meter
 
@@ -81,25 +97,44 @@ class TransformerBackbone:
             inputs["attention_mask"] = torch.from_numpy(mask).to(self._device)
         with self._meter.time("forward"):
             states: torch.Tensor = self._model(**inputs).last_hidden_state
+            for step in self._steps:
+                states = step(states)
             if self._device.type != "cpu":
                 torch.accelerator.synchronize()
         return states
 
 
-def _load(folder: Path, dtype: torch.dtype) -> Any:
+def _load(folder: Path, dtype: torch.dtype, remote_code: bool) -> Any:
     from transformers import AutoModel
+
+    # Which attention runs is left to transformers: SDPA wherever the class has it, which MPNet, for one, has not.
+    options: dict[str, Any] = {"trust_remote_code": True} if remote_code else {}
+    try:
+        with _quiet():
+            model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
+    except Exception as error:  # transformers raises many kinds for a folder it cannot load
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"cannot load the model in {folder}: {reason}") from None
+    if getattr(model.config, "is_causal", None) is False:
+        # transformers makes a bidirectional mask of this setting, but leaves it out for rows of one length, and then
+        # its attention goes by the flag of the layer, which says causal whatever the setting.
+        for module in model.modules():
+            if hasattr(module, "is_causal"):
+                module.is_causal = False
+    return model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The loader reports weights it left out (the pooler, which token states do not pass through) and draws a bar."""
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging  # its functions carry no types
-    # The loader reports weights it left out (the pooler, which token states do not pass through) and draws a bar.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        model = AutoModel.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa", use_safetensors=True)
-    except Exception as error:  # transformers raises many kinds for a folder it cannot load
-        raise ModelError(f"cannot load the model in {folder}: {str(error).strip().splitlines()[0]}") from None
+        yield
     finally:
         logging.set_verbosity(verbosity)
         logging.enable_progress_bar()
-    return model.eval()

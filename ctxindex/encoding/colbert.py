@@ -286,7 +286,7 @@ class _Vocabulary:
         """The ids of a marker: one token where the vocabulary has it, with its blank or without, and else its words."""
         head = text if self._tokenizer.token_to_id(text) is not None else (text.split(None, 1) or [""])[0]
         token_id = self._tokenizer.token_to_id(head) if head else None
-        ids = () if token_id is None else (token_id,)
+        ids: tuple[int, ...] = () if token_id is None else (token_id,)
         rest = text if token_id is None else text.removeprefix(head)
         words = rest.rstrip(" ")
         ids += tuple(self._tokenizer.encode(words, add_special_tokens=False).ids) if words else ()

@@ -6,19 +6,16 @@ whatever the transformer runs in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ctxindex.encoding.backbone import Backbone, TransformerBackbone
-from ctxindex.errors import ModelError
+from ctxindex.encoding.head import build_steps
 
 if TYPE_CHECKING:
-    import torch
-
     from ctxindex.encoding.colbert import ColbertLayout
-    from ctxindex.encoding.modules import DenseLayer
     from ctxindex.encoding.tokenizer import Ids
     from ctxindex.metering import Meter
     from ctxindex.types import FloatArray
@@ -46,9 +43,11 @@ class ColbertBackbone(TransformerBackbone):
     """
 
     def __init__(self, layout: ColbertLayout, *, pad_id: int, dtype: str, device: str, meter: Meter) -> None:
+        import torch
+
         super().__init__(layout.backbone, pad_id=pad_id, dtype=dtype, device=device, meter=meter)
         with meter.time("model"):
-            self._layers = [_dense(layer, self._device) for layer in layout.dense]
+            self._chain = build_steps(layout.dense, self._device, torch.float32)
 
     def token_vectors(self, rows: Sequence[Ids], attended: Sequence[int]) -> list[FloatArray]:
         """See `TokenBackbone.token_vectors`."""
@@ -61,36 +60,8 @@ class ColbertBackbone(TransformerBackbone):
             mask[number, : attended[number]] = 1
         with torch.inference_mode():
             states = self._forward(ids, mask).float()
-            for layer in self._layers:
-                states = layer(states)
+            for step in self._chain:
+                states = step(states)
             norms = states.norm(dim=-1, keepdim=True)
             vectors = (states / norms).cpu().numpy()
         return [vectors[number, : len(row)] for number, row in enumerate(rows)]
-
-
-def _dense(layer: DenseLayer, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """`activation(x @ weight.T + bias)`, plus `x`, or its projection, where the layer has a residual."""
-    import torch
-    from safetensors import safe_open
-
-    names = ["linear.weight"]
-    names += ["linear.bias"] if layer.bias else []
-    names += ["residual.weight"] if layer.residual and layer.in_features != layer.out_features else []
-    try:
-        opener: Any = safe_open  # its signature carries no types
-        with opener(str(layer.weights), framework="pt") as file:
-            tensors = {name: file.get_tensor(name).float().to(device) for name in names}
-    except Exception as error:  # the library raises a type of its own, and OSError
-        raise ModelError(f"cannot read {layer.weights}: {str(error).strip()}") from None
-    activation = getattr(torch.nn, layer.activation)()
-
-    def apply(states: torch.Tensor) -> torch.Tensor:
-        projected: torch.Tensor = activation(
-            torch.nn.functional.linear(states, tensors["linear.weight"], tensors.get("linear.bias"))
-        )
-        if not layer.residual:
-            return projected
-        short = tensors.get("residual.weight")
-        return projected + (states if short is None else torch.nn.functional.linear(states, short))
-
-    return apply

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
 
 from ctxindex.encoding.checkpoint import Checkpoint, open_checkpoint
 from ctxindex.encoding.colbert import query_length
+from ctxindex.encoding.fitness import choose_dim, choose_window, counts_as_forced, require_fit, text_pooling
 from ctxindex.encoding.runtime import require_known
 from ctxindex.errors import ConfigError, MismatchError
 from ctxindex.metering import Meter
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
     from ctxindex.encoding.local import LocalEncoder
     from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument, FloatArray, Tokenizer
 
+MultivectorPooling: TypeAlias = Literal["strict", "inclusive", "compat"]
 DEFAULT_MODEL = "minilm"
 WINDOW_OVERLAP = 10
 """The most chunks that neighbouring windows share; in practice a quarter of the window is the tighter bound."""
-
-_SMALLEST_WINDOW = 16
 
 
 class Encoder(Protocol):
@@ -59,7 +59,9 @@ class Encoder(Protocol):
 class EncoderOptions:
     """What a user may choose about an encoder; None takes what the model's files say.
 
-    `max_tokens` lowers the window. `device` and `batch_tokens` (the padded size of a batch) decide nothing beyond
+    `max_tokens` lowers the window, "model" to the length that the model was trained with. `dims` keeps the first
+    numbers of each vector. `force_mean` takes means of a model that was not trained for them, `trust_remote_code` lets
+    code from the model's folder run. `device` and `batch_tokens` (the padded size of a batch) decide nothing beyond
     rounding, and are no part of a spec.
 
     The last three are for late interaction: `pooling` says which special tokens keep their vectors ("strict": none),
@@ -68,11 +70,14 @@ class EncoderOptions:
     """
 
     method: Method | None = None
-    max_tokens: int | None = None
+    max_tokens: int | Literal["model"] | None = None
     dtype: str = "float32"
     device: str = "auto"
     batch_tokens: int | None = None
-    pooling: Literal["strict", "inclusive", "compat"] | None = None
+    dims: int | None = None
+    force_mean: bool = False
+    trust_remote_code: bool = False
+    pooling: MultivectorPooling | None = None
     pool_factor: int | None = None
     skiplist: Literal["none", "model"] | None = None
 
@@ -94,7 +99,7 @@ def load_encoder(
     meter = meter or Meter()
     require_known(options.device, options.dtype)
     with meter.time("model"):
-        checkpoint = open_checkpoint(model)
+        checkpoint = open_checkpoint(model, trust_remote_code=options.trust_remote_code)
         spec = _spec(checkpoint, options)
     if checkpoint.colbert is not None:
         from ctxindex.encoding.late_interaction import LateInteractionEncoder
@@ -104,7 +109,12 @@ def load_encoder(
 
 
 def restore_encoder(
-    stored: EncoderSpec, *, model: str | None = None, device: str = "auto", meter: Meter | None = None
+    stored: EncoderSpec,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    meter: Meter | None = None,
 ) -> LocalEncoder:
     """The encoder that an index was built with, from its stored spec; `model` says where the files are now.
 
@@ -112,10 +122,29 @@ def restore_encoder(
         ModelError: the model cannot be found or used.
         MismatchError: it is another model than the one that made the index.
     """
-    options = EncoderOptions(stored.method, stored.max_tokens, stored.dtype, device)
+    options = EncoderOptions(
+        stored.method,
+        stored.max_tokens,
+        stored.dtype,
+        device,
+        dims=stored.dim,
+        force_mean=stored.force_mean,
+        trust_remote_code=trust_remote_code,
+    )
     if stored.multivector:
-        options = replace(options, pooling=stored.pooling, pool_factor=stored.pool_factor, skiplist=stored.skiplist)
-    encoder = load_encoder(model or stored.model, options, meter)
+        options = replace(
+            options,
+            pooling=cast("MultivectorPooling", stored.pooling),
+            pool_factor=stored.pool_factor,
+            skiplist=stored.skiplist,
+        )
+    require_known(device, stored.dtype)
+    try:
+        encoder = load_encoder(model or stored.model, options, meter)
+    except ConfigError as error:  # what the index was built with does not fit this model
+        raise MismatchError(
+            f"the model {model or stored.model} is not the one that built this index: {error}"
+        ) from None
     if replace(encoder.spec, model=stored.model) != stored:
         wrong = [
             f"  {name}: index {getattr(stored, name)!r}, model {getattr(encoder.spec, name)!r}"
@@ -133,7 +162,8 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions) -> EncoderSpec:
     method = options.method or checkpoint.method
     if method not in METHODS:
         raise ConfigError(f"--method {method} is none of {', '.join(METHODS)}")
-    require_method(checkpoint, method)
+    force_mean = counts_as_forced(checkpoint, options.force_mean)
+    require_fit(checkpoint, method, force_mean)
     if checkpoint.colbert is not None:
         return _multivector_spec(checkpoint, checkpoint.colbert, options)
     if (options.pooling, options.pool_factor, options.skiplist) != (None, None, None):
@@ -145,35 +175,17 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions) -> EncoderSpec:
         model=checkpoint.name,
         digest=checkpoint.digest,
         method=method,
-        dim=checkpoint.dim,
-        max_tokens=_max_tokens(checkpoint, options.max_tokens),
-        pooling="strict" if late else "inclusive",
+        dim=choose_dim(checkpoint, options.dims),
+        max_tokens=choose_window(checkpoint, options.max_tokens),
+        pooling="strict" if late else text_pooling(checkpoint, force_mean),
         join="sep" if late else "none",
         overlap=WINDOW_OVERLAP if late else 0,
         owner="centre" if late else "none",
         query_prefix=checkpoint.query_prefix,
         document_prefix=checkpoint.document_prefix,
         dtype=options.dtype,
+        force_mean=force_mean,
     )
-
-
-def require_method(checkpoint: Checkpoint, method: Method) -> None:
-    """Check that the model gives vectors of the kind that the method stores.
-
-    Raises:
-        ConfigError: one vector a text was asked of a late-interaction model, or the reverse.
-    """
-    several = checkpoint.colbert is not None
-    if several and method != "late-interaction":
-        raise ConfigError(
-            f"--method {method} needs a model that gives one vector a text, and {checkpoint.name} is a "
-            "late-interaction model, which gives one a token: leave --method out, or choose another model"
-        )
-    if not several and method == "late-interaction":
-        raise ConfigError(
-            f"--method late-interaction needs a late-interaction model (ColBERT, PyLate), and {checkpoint.name} gives "
-            "one vector a text: use --method late or independent, or choose another model"
-        )
 
 
 def _multivector_spec(checkpoint: Checkpoint, layout: ColbertLayout, options: EncoderOptions) -> EncoderSpec:
@@ -182,7 +194,11 @@ def _multivector_spec(checkpoint: Checkpoint, layout: ColbertLayout, options: En
         raise ConfigError(f"--pool-factor {factor}: 1 keeps all token vectors, 2 about half of them, and so on")
     if options.skiplist not in (None, "none", "model"):
         raise ConfigError(f"--skiplist {options.skiplist} is neither none nor model")
-    max_tokens = _max_tokens(checkpoint, options.max_tokens)
+    if options.dims not in (None, checkpoint.dim):
+        raise ConfigError(
+            f"--dims {options.dims}: token vectors of {checkpoint.name} are kept whole, {checkpoint.dim} numbers"
+        )
+    max_tokens = choose_window(checkpoint, options.max_tokens)
     expansion = layout.expansion
     return EncoderSpec(
         model=checkpoint.name,
@@ -204,13 +220,3 @@ def _multivector_spec(checkpoint: Checkpoint, layout: ColbertLayout, options: En
         query_length=query_length(layout, max_tokens),
         query_expansion="none" if expansion is None else expansion.describe(),
     )
-
-
-def _max_tokens(checkpoint: Checkpoint, asked: int | None) -> int:
-    if asked is None:
-        return checkpoint.max_tokens
-    if not _SMALLEST_WINDOW <= asked <= checkpoint.max_tokens:
-        raise ConfigError(
-            f"--max-tokens {asked}: windows of {checkpoint.name} have {_SMALLEST_WINDOW} to {checkpoint.max_tokens}"
-        )
-    return asked

@@ -33,8 +33,8 @@ def _late_row(pieces: Sequence[Piece], tokens: Sequence[Ids], plan: WindowPlan, 
     before = _nearest(tokens, range(plan.first - 1, -1, -1), plan.left, from_end=True)
     after = _nearest(tokens, range(plan.last, len(tokens)), plan.right, from_end=False)
     parts = [*reversed(before), *tokens[plan.first : plan.last], *after]
-    ids: list[Ids | list[int]] = [[frame.cls_id], frame.prefix]
-    position = 1 + len(frame.prefix)
+    ids: list[Ids | list[int]] = [frame.opening]
+    position = len(frame.opening)
     starts: list[int] = []
     for part in parts:
         starts.append(position)

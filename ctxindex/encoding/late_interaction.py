@@ -23,6 +23,7 @@ from ctxindex.encoding.batching import cut_batches
 from ctxindex.encoding.checkpoint import Checkpoint
 from ctxindex.encoding.colbert import query_length
 from ctxindex.encoding.colbert_model import ColbertBackbone, TokenBackbone
+from ctxindex.encoding.head import Head
 from ctxindex.encoding.late import late_rows
 from ctxindex.encoding.local import Job, LocalEncoder, Owner, Task
 from ctxindex.encoding.rows import Frame, Row
@@ -95,10 +96,12 @@ class LateInteractionEncoder(LocalEncoder):
     def _query_row(self, content: Ids) -> tuple[Ids, int]:
         """The ids of a query, and how many of them are attended to."""
         marker, expansion = self._layout.query_marker, self._layout.expansion
-        room = query_length(self._layout, self.spec.max_tokens) - 2 - len(marker.ids)
+        opening = [] if self.tokenizer.cls_id is None else [self.tokenizer.cls_id]
+        opening += marker.ids
+        room = query_length(self._layout, self.spec.max_tokens) - 1 - len(opening)
         if len(content) > room:
             _log.warning("a query of %d tokens was cut to the %d the model reads", len(content), room)
-        read = [self.tokenizer.cls_id, *marker.ids, *content[:room], self.tokenizer.sep_id]
+        read = [*opening, *content[:room], self.tokenizer.sep_id]
         filling = max(0, expansion.length - len(read)) * [expansion.token_id] if expansion else []
         attended = len(read) + (len(filling) if expansion and expansion.attend else 0)
         return np.array([*read, *filling], dtype=np.int32), attended
@@ -124,15 +127,12 @@ class LateInteractionEncoder(LocalEncoder):
 
     def _frame(self, prefix: str) -> Frame:
         marker = np.array(self._layout.document_marker.ids, dtype=np.int32)
-        return Frame(self.tokenizer.cls_id, self.tokenizer.sep_id, marker, self.spec.max_tokens)
-
-    def _texts(self, source: ChunkedDocument) -> list[str]:
-        texts = super()._texts(source)
-        return [self._layout.document_marker.lead + texts[0], *texts[1:]]
+        lead = self._layout.document_marker.lead
+        return Frame(self.tokenizer.cls_id, self.tokenizer.sep_id, marker, self.spec.max_tokens, lead)
 
     def _job(self, source: ChunkedDocument, rows: list[Row]) -> Job:
         protected = 0 if self.spec.pooling == "strict" else 1
-        return _TokenJob(source, rows, self.spec, self._skipped, protected)
+        return _TokenJob(source, rows, self._head, self.spec.pool_factor, self._skipped, protected)
 
     def _sums(self, tasks: Sequence[Task[Owner]]) -> Iterator[tuple[Task[Owner], FloatArray]]:
         """Each task with the vectors of all tokens of its row, (tokens, dim) float32."""
@@ -145,12 +145,12 @@ class _TokenJob(Job):
     """One document on its way through the model: the token vectors of its chunks, put back in order."""
 
     def __init__(
-        self, source: ChunkedDocument, rows: list[Row], spec: EncoderSpec, skipped: Ids, protected: int
+        self, source: ChunkedDocument, rows: list[Row], head: Head, factor: int, skipped: Ids, protected: int
     ) -> None:
-        super().__init__(source, rows, spec.dim)
+        super().__init__(source, rows, head)
         self._numbers = {id(row): number for number, row in enumerate(rows)}
         self._parts: list[list[FloatArray]] = [[] for _ in rows]
-        self._factor = spec.pool_factor
+        self._factor = factor
         self._skipped = skipped
         self._protected = protected
 

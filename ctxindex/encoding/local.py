@@ -17,9 +17,11 @@ import numpy as np
 from ctxindex.encoding.backbone import Backbone, TransformerBackbone
 from ctxindex.encoding.batching import cut_batches, prefetch
 from ctxindex.encoding.checkpoint import Checkpoint
+from ctxindex.encoding.fitness import text_pooling
+from ctxindex.encoding.head import Head
 from ctxindex.encoding.independent import independent_rows
 from ctxindex.encoding.late import late_rows
-from ctxindex.encoding.pooling import MeanPool, unit_rows
+from ctxindex.encoding.pooling import MeanPool
 from ctxindex.encoding.rows import Frame, Row
 from ctxindex.encoding.tokenizer import ModelTokenizer
 from ctxindex.errors import DocumentError
@@ -59,13 +61,14 @@ class Task(Generic[Owner]):
 class Job:
     """One document on its way through the model."""
 
-    def __init__(self, source: ChunkedDocument, rows: list[Row], dim: int) -> None:
+    def __init__(self, source: ChunkedDocument, rows: list[Row], head: Head) -> None:
         self.source = source
+        self._head = head
         self.rows = rows
         self.tokens = sum(row.length for row in rows)
         self._content = sum(row.content for row in rows)
         self._open = len(rows)
-        self._pool = MeanPool(len(source.chunks), dim)
+        self._pool = MeanPool(len(source.chunks))
         self._windows = [0] * len(source.chunks)
         self._context = [0] * len(source.chunks)
         for number, row in reversed(list(enumerate(rows))):  # a chunk in pieces is listed where it begins
@@ -90,7 +93,7 @@ class Job:
         Raises:
             DocumentError: there are none.
         """
-        return self._pool.vectors(), None
+        return self._head(self._pool.means()), None
 
     def result(self) -> EncodedDocument | FailedDocument:
         """The document with its vectors, or why it has none."""
@@ -116,7 +119,9 @@ class LocalEncoder:
         backbone: Backbone | None = None,
     ) -> None:
         self.spec = spec
-        self.tokenizer = ModelTokenizer(checkpoint.backbone)
+        self.tokenizer = ModelTokenizer(checkpoint.backbone, lower_case=checkpoint.lower_case)
+        self._head = Head(checkpoint.layers, spec.dim)
+        self._pooling = text_pooling(checkpoint, spec.force_mean)
         self._checkpoint = checkpoint
         self._device = options.device
         self._budget = options.batch_tokens or BATCH_TOKENS
@@ -135,22 +140,23 @@ class LocalEncoder:
         """See `Encoder.encode_queries`. A query longer than a window is cut, with a warning in the log."""
         frame = self._frame(self.spec.query_prefix)
         rows: list[Row] = []
-        for ids in self.tokenizer.ids(queries):
+        for ids in self.tokenizer.ids([frame.lead + query for query in queries]):
             if len(ids) > frame.room - 1:
                 _log.warning("a query of %d tokens was cut to the %d the model can read", len(ids), frame.room - 1)
-            rows.extend(independent_rows([ids[: frame.room - 1]], frame))
+            rows.extend(independent_rows([ids[: frame.room - 1]], frame, self._pooling))
         if not rows:
             return np.empty((0, self.spec.dim), dtype=np.float32)
-        vectors = np.empty((len(rows), self.spec.dim), dtype=np.float32)
+        pooled: dict[int, FloatArray] = {}
         for task, sums in self._sums([Task(number, row) for number, row in enumerate(rows)]):
-            vectors[task.owner] = sums[0] / task.length
-        return unit_rows(vectors)
+            (place,) = task.row.places
+            pooled[task.owner] = sums[0] / np.float32(place.end - place.start)
+        return self._head(np.stack([pooled[number] for number in range(len(rows))]))
 
     def _jobs(self, documents: Iterable[ChunkedDocument], frame: Frame) -> Iterator[Job | FailedDocument]:
         """Runs in the prefetching thread."""
         for source in documents:
             with self._meter.time("tokenise"):
-                chunks = self.tokenizer.ids(self._texts(source))
+                chunks = self.tokenizer.ids(self._texts(source, frame.lead))
                 rows = self._rows(chunks, frame) if all(map(len, chunks)) else []
             if rows:
                 yield self._job(source, rows)
@@ -158,17 +164,19 @@ class LocalEncoder:
                 reason = "a chunk has no tokens that the model can read"
                 yield FailedDocument(source.document.doc_id, reason, source.document.source_hash)
 
-    def _texts(self, source: ChunkedDocument) -> list[str]:
-        """The texts of the chunks, as they are tokenised."""
-        return [chunk.text for chunk in source.chunks]
-
     def _job(self, source: ChunkedDocument, rows: list[Row]) -> Job:
-        return Job(source, rows, self.spec.dim)
+        return Job(source, rows, self._head)
+
+    def _texts(self, source: ChunkedDocument, lead: str) -> list[str]:
+        """The chunks as they are tokenised: what follows a prefix directly has its blank in front."""
+        texts = [chunk.text for chunk in source.chunks]
+        behind = len(texts) if self.spec.method == "independent" else 1
+        return [lead + text for text in texts[:behind]] + texts[behind:]
 
     def _rows(self, chunks: Sequence[Ids], frame: Frame) -> list[Row]:
         if self.spec.method == "late":
             return list(late_rows(chunks, frame, self.spec.overlap))
-        return list(independent_rows(chunks, frame))
+        return list(independent_rows(chunks, frame, self._pooling))
 
     def _encode(self, jobs: Iterable[Job | FailedDocument]) -> Iterator[EncodedDocument | FailedDocument]:
         pool: list[Task[Job]] = []
@@ -215,9 +223,14 @@ class LocalEncoder:
                 dtype=self.spec.dtype,
                 device=self._device,
                 meter=self._meter,
+                layers=self._checkpoint.token_layers,
+                remote_code=self._checkpoint.facts.remote,
             )
         return self._backbone
 
     def _frame(self, prefix: str) -> Frame:
-        ids = self.tokenizer.ids([prefix])[0] if prefix else np.empty(0, dtype=np.int32)
-        return Frame(self.tokenizer.cls_id, self.tokenizer.sep_id, ids, self.spec.max_tokens)
+        cls_id = self.tokenizer.cls_id
+        ids, lead = self.tokenizer.prefix(prefix)
+        # Sentence-Transformers measures a prompt alone, with the blank that in a row belongs to the first word.
+        measured = len(self.tokenizer.ids([prefix])[0]) + (cls_id is not None) if prefix else 0
+        return Frame(cls_id, self.tokenizer.sep_id, ids, self.spec.max_tokens, lead, measured)

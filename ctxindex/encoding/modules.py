@@ -144,7 +144,7 @@ def require_shape(layer: DenseLayer) -> None:
         ModelError: they are not.
     """
     shapes = tensor_names(layer.weights)
-    expected = {"linear.weight": (layer.out_features, layer.in_features)}
+    expected: dict[str, tuple[int, ...]] = {"linear.weight": (layer.out_features, layer.in_features)}
     if layer.bias:
         expected["linear.bias"] = (layer.out_features,)
     if layer.residual and layer.in_features != layer.out_features:
@@ -155,7 +155,8 @@ def require_shape(layer: DenseLayer) -> None:
 
 
 def _level(config: dict[str, Any], entry: ModuleEntry, default: Level) -> Level:
-    names = {config.get("module_input_name"), config.get("module_output_name")} - {None}
+    keys = ("module_input_name", "module_output_name")
+    names = {str(config[key]) for key in keys if config.get(key) is not None}
     if not names:
         return default
     if names == {"token_embeddings"}:

@@ -30,11 +30,14 @@ class ModelTokenizer:
     Implements `ctxindex.types.Tokenizer`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, lower_case: bool = False) -> None:
         self._tokenizer = open_tokenizer(folder)
+        if lower_case:
+            _lower(self._tokenizer)
         names = special_tokens(folder)
-        self.cls_id = self._id(names, "cls_token", "bos_token")
-        self.sep_id = self._id(names, "sep_token", "eos_token")
+        head, tail = _frame_ids(self._tokenizer)
+        self.cls_id = head[0] if head else None
+        self.sep_id = tail[-1] if tail else self._id(names, "sep_token", "eos_token")
         self.pad_id = self._id(names, "pad_token", "eos_token")
 
     def ids(self, texts: Sequence[str]) -> list[Ids]:
@@ -48,6 +51,16 @@ class ModelTokenizer:
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """The character span of each content token of `text`, in order."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)
+
+    def prefix(self, text: str) -> tuple[Ids, str]:
+        """The ids of a prefix without the blanks it ends in, and these blanks, to be put before the text that follows.
+
+        A byte-level tokenizer glues a blank to the next word, so `"query: " + text` has the ids of `"query:"` and then
+        those of `" " + text`; to other tokenizers the blank makes no difference. (Those that mark the beginning of
+        words, as SentencePiece does, read a text behind a prefix that ends in no blank as if it ended in one.)
+        """
+        words = text.rstrip(" ")
+        return (self.ids([words])[0] if words else np.empty(0, dtype=np.int32)), text[len(words) :]
 
     def _encode(self, texts: Sequence[str]) -> Iterator[Encoding]:
         for start in range(0, len(texts), _SLICE):
@@ -81,6 +94,32 @@ def open_tokenizer(folder: Path) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def _frame_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The special tokens that the model's own post-processor puts before and behind a text.
+
+    Raises:
+        ModelError: more than one before a text, or more than one behind it.
+    """
+    framed, mask = (encoding := tokenizer.encode("a")).ids, encoding.special_tokens_mask
+    inside = [position for position, special in enumerate(mask) if not special]
+    first, last = (inside[0], inside[-1]) if inside else (len(framed), len(framed))
+    head, tail = framed[:first], framed[last + 1 :]
+    if len(head) > 1 or len(tail) > 1:
+        raise ModelError(
+            f"the tokenizer puts {len(head)} tokens before and {len(tail)} behind a text; known is one each"
+        )
+    return head, tail
+
+
+def _lower(tokenizer: Tokenizer) -> None:
+    """Lower-case what comes in, as Sentence-Transformers does where a model's file says do_lower_case."""
+    from tokenizers import normalizers
+
+    own = tokenizer.normalizer
+    steps = [normalizers.Lowercase(), *([] if own is None else [own])]
+    tokenizer.normalizer = normalizers.Sequence(steps)
 
 
 def special_tokens(folder: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ctxindex.chunking import DEFAULT_CHUNK_SIZE
 from ctxindex.encoding import EncoderOptions, open_checkpoint
 from ctxindex.encoding.encoder import DEFAULT_MODEL
+from ctxindex.encoding.fitness import TRAINED_WINDOW, choose_window, counts_as_forced
 from ctxindex.errors import MismatchError
 from ctxindex.spec import ChunkerSpec, IndexSpec, Method
 
@@ -23,8 +24,10 @@ class IndexOptions:
     chunk_size: int | None = None
     chunk_unit: Literal["tokens", "chars"] | None = None
     chunk_overlap: int | None = None
-    max_tokens: int | None = None
+    max_tokens: int | Literal["model"] | None = None
     dtype: str | None = None
+    dims: int | None = None
+    force_mean: bool | None = None
     pool_factor: int | None = None
     skiplist: Literal["none", "model"] | None = None
 
@@ -41,13 +44,16 @@ class IndexOptions:
             size = DEFAULT_CHUNK_SIZE * 4
         return ChunkerSpec(self.chunker or "recursive", size, unit, self.chunk_overlap or 0)
 
-    def encoder_options(self, device: str) -> EncoderOptions:
+    def encoder_options(self, device: str, *, trust_remote_code: bool = False) -> EncoderOptions:
         """The encoder of a new index."""
         return EncoderOptions(
             self.method,
             self.max_tokens,
             self.dtype or "float32",
             device,
+            dims=self.dims,
+            force_mean=bool(self.force_mean),
+            trust_remote_code=trust_remote_code,
             pool_factor=self.pool_factor,
             skiplist=self.skiplist,
         )
@@ -58,7 +64,9 @@ class IndexOptions:
         return self.model or DEFAULT_MODEL
 
 
-def require_agreement(stored: IndexSpec, options: IndexOptions, loader: int) -> None:
+def require_agreement(
+    stored: IndexSpec, options: IndexOptions, loader: int, *, trust_remote_code: bool = False
+) -> None:
     """Check that what was asked for is what the index was built with.
 
     Raises:
@@ -74,13 +82,16 @@ def require_agreement(stored: IndexSpec, options: IndexOptions, loader: int) -> 
         "dtype": stored.encoder.dtype,
         "pool_factor": stored.encoder.pool_factor,
         "skiplist": stored.encoder.skiplist,
+        "dims": stored.encoder.dim,
+        "force_mean": stored.encoder.force_mean,
     }
     asked = {name: value for name, value in asdict(options).items() if value is not None and name in has}
+    asked.update(_of_the_model(stored, options, trust_remote_code))
     wrong = [
         f"  {name}: index {has[name]!r}, asked for {value!r}" for name, value in asked.items() if value != has[name]
     ]
     if options.model not in (None, stored.encoder.model):
-        digest = open_checkpoint(str(options.model)).digest
+        digest = open_checkpoint(str(options.model), trust_remote_code=trust_remote_code).digest
         if digest != stored.encoder.digest:
             wrong.insert(0, f"  model: index {stored.encoder.model!r}, asked for {options.model!r} (other weights)")
     if stored.loader != loader:
@@ -90,3 +101,16 @@ def require_agreement(stored: IndexSpec, options: IndexOptions, loader: int) -> 
             "the index was built with other settings:\n" + "\n".join(wrong) + "\n"
             "leave them out to go on with the index's own, or ingest into a new index (--index NAME)"
         )
+
+
+def _of_the_model(stored: IndexSpec, options: IndexOptions, trust_remote_code: bool) -> dict[str, Any]:
+    """What was asked for in words that only the model's files can put into values."""
+    if options.max_tokens != TRAINED_WINDOW and not options.force_mean:
+        return {}
+    checkpoint = open_checkpoint(options.model or stored.encoder.model, trust_remote_code=trust_remote_code)
+    values: dict[str, Any] = {}
+    if options.max_tokens == TRAINED_WINDOW:
+        values["max_tokens"] = choose_window(checkpoint, TRAINED_WINDOW)
+    if options.force_mean:
+        values["force_mean"] = counts_as_forced(checkpoint, True)
+    return values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +73,15 @@ SPECIALS = {
 
 def fast(tokenizer: Tokenizer, **settings: Any) -> Any:
     kept: dict[str, Any] = {"model_max_length": 512, **SPECIALS, **settings}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **kept)
+    wrapper: Any = transformers.PreTrainedTokenizerFast
+    return wrapper(tokenizer_object=tokenizer, **kept)
 
 
 def save_backbone(folder: Path, config: Any, tokenizer: Any) -> Path:
     """A random transformer with its tokenizer, through save_pretrained."""
     torch.manual_seed(7)
-    model: Any = transformers.AutoModel.from_config(config)
+    factory: Any = transformers.AutoModel
+    model = factory.from_config(config)
     for parameter in model.parameters():  # norms of one and biases of zero would hide a mistake
         parameter.data += torch.randn_like(parameter) * 0.05
     model.save_pretrained(folder)
@@ -89,16 +90,59 @@ def save_backbone(folder: Path, config: Any, tokenizer: Any) -> Path:
 
 
 def bert(tokenizer: Any, **more: Any) -> Any:
-    return transformers.BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=HIDDEN,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=128,
-        pad_token_id=tokenizer.pad_token_id,
-        **more,
-    )
+    return transformers.BertConfig(**_sizes(tokenizer), **more)
+
+
+def _sizes(tokenizer: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "max_position_embeddings": 128,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def backbone_config(kind: str, tokenizer: Any) -> Any:
+    """A tiny configuration of one of the backbones that ctxindex reads."""
+    sizes = _sizes(tokenizer)
+    ends = {"bos_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.sep_token_id}
+    if kind in ("roberta", "xlm-roberta", "mpnet"):
+        names = {"roberta": "RobertaConfig", "xlm-roberta": "XLMRobertaConfig", "mpnet": "MPNetConfig"}
+        factory: Any = getattr(transformers, names[kind])
+        return factory(**{**sizes, "max_position_embeddings": 130, "pad_token_id": 1}, **ends)
+    if kind == "distilbert":
+        return transformers.DistilBertConfig(
+            vocab_size=sizes["vocab_size"],
+            dim=HIDDEN,
+            n_layers=2,
+            n_heads=2,
+            hidden_dim=48,
+            max_position_embeddings=128,
+        )
+    if kind == "modernbert":
+        tokens = {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
+        # Windows shorter than the texts of the tests, so that local attention plays its part.
+        return transformers.ModernBertConfig(**sizes, **ends, **tokens, local_attention=16)
+    if kind == "nomic_bert":
+        return transformers.NomicBertConfig(**sizes)
+    if kind == "eurobert":
+        return transformers.EuroBertConfig(**sizes, **ends, num_key_value_heads=1)
+    if kind in ("qwen3", "qwen3-causal"):
+        more: dict[str, Any] = {} if kind == "qwen3-causal" else {"is_causal": False}
+        return transformers.Qwen3Config(**sizes, **ends, **more, num_key_value_heads=1, head_dim=16)
+    return bert(tokenizer)
+
+
+def tokenizer_for(kind: str) -> Any:
+    """The kind of tokenizer that a backbone usually comes with."""
+    if kind in ("roberta", "modernbert", "eurobert"):
+        return fast(byte_level())
+    if kind.startswith("qwen3"):
+        return fast(byte_level(head=None))
+    return fast(unigram()) if kind == "xlm-roberta" else fast(wordpiece())
 
 
 def write_json(file: Path, values: Any) -> None:
@@ -112,4 +156,22 @@ def added(tokenizer: Any, *tokens: str) -> Any:
     return tokenizer
 
 
-Builder = Callable[[Path], Path]
+def save_sentence_transformer(folder: Path, kind: str = "bert", pooling: str = "mean", **more: Any) -> Path:
+    """A model of one backbone, saved by sentence-transformers itself.
+
+    `more` may hold `behind` and `before`, the modules after and before the pooling, `include_prompt`, and what
+    SentenceTransformer takes.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    tokenizer = tokenizer_for(kind)
+    if kind in ("roberta", "xlm-roberta", "mpnet"):  # their padding has the id 1 in every model, and here [UNK] has it
+        tokenizer.pad_token = "[UNK]"
+    backbone = save_backbone(folder.parent / f"{folder.name}-backbone", backbone_config(kind, tokenizer), tokenizer)
+    before, behind = more.pop("before", []), more.pop("behind", [])
+    pool = Pooling(more.pop("width", HIDDEN), pooling, include_prompt=more.pop("include_prompt", True))
+    modules = [Transformer(str(backbone)), *before, pool, *behind]
+    SentenceTransformer(modules=modules, device="cpu", **more).save(str(folder))
+    return folder

@@ -30,7 +30,9 @@ QUERIES = [
 NO_EXPANSION = {"query": "[Q] ", "document": "[D] "}
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "pylate": lambda folder: pylate(folder, PYLATE),
-    "pylate that attends to its expansion": lambda folder: pylate(folder, {**PYLATE, "attend_to_expansion_tokens": True}),
+    "pylate that attends to its expansion": lambda folder: pylate(
+        folder, {**PYLATE, "attend_to_expansion_tokens": True}
+    ),
     "pylate without expansion": lambda folder: pylate(folder, {**PYLATE, "do_query_expansion": False}),
     "pylate with words for markers": lambda folder: pylate(
         folder, {**PYLATE, "query_prefix": "search query: ", "document_prefix": "search document: "}, markers=()
