@@ -110,7 +110,7 @@ def test_the_command_line(model: Path, files: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "method late-interaction" in result.stdout
     hits = answer(run("search", QUESTION, "--json", cwd=tmp_path))["hits"]
-    assert len(hits) == 5
+    assert len(hits) == 4
     assert hits[0]["score"] > 1
     refused = run("ingest", files, "--model", model, "--method", "late", "--index", "other", cwd=tmp_path)
     assert refused.returncode == 4

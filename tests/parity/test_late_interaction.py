@@ -17,6 +17,7 @@ from ctxindex.encoding.maxsim import max_sim
 from ctxindex.types import ChunkedDocument, EncodedDocument
 from tests.encoding.stand_in import chunked
 from tests.encoding.test_colbert import PYLATE, native, pylate, stanford
+from tests.encoding.tiny import HIDDEN, added, byte_level, fast, save_backbone
 
 if TYPE_CHECKING:
     from ctxindex.types import FloatArray
@@ -37,11 +38,33 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "pylate with words for markers": lambda folder: pylate(
         folder, {**PYLATE, "query_prefix": "search query: ", "document_prefix": "search document: "}, markers=()
     ),
+    "pylate on ModernBERT": lambda folder: modern(folder),
     "stanford": stanford,
     "native": lambda folder: native(folder, {"strategy": "fixed", "length": 20, "attend": True}, NO_EXPANSION),
     "native, min": lambda folder: native(folder, {"strategy": "min", "length": 16, "token": "[SEP]"}, NO_EXPANSION),
     "native, no expansion": lambda folder: native(folder, None, {"query": "[Q] ", "document": "search document: "}),
 }
+
+
+def modern(folder: Path) -> Path:
+    """As GTE-ModernColBERT is saved: local and global attention, and positions that rotate."""
+    import transformers
+
+    tokenizer = added(fast(byte_level()), "[Q] ", "[D] ")
+    config = transformers.ModernBertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=HIDDEN,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        max_position_embeddings=256,
+        local_attention=16,
+        pad_token_id=tokenizer.pad_token_id,
+        cls_token_id=tokenizer.cls_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+    )
+    pylate(folder, PYLATE)
+    return save_backbone(folder, config, tokenizer)
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
