@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -164,8 +164,12 @@ def _vectors(column: pa.Array) -> Sequence[FloatArray]:
     if pa.types.is_fixed_size_list(column.type):
         rows: FloatArray = column.flatten().to_numpy().reshape(len(column), -1)
         return list(rows)
-    offsets = column.offsets.to_numpy() - column.offsets[0].as_py()
-    # flatten() of a sliced list array gives the slice's values alone, hence the offsets from zero
-    single = column.flatten()
+    numbers, lengths = joined_multivectors(column)
+    return [numbers[start:stop] for start, stop in pairwise(accumulate(lengths, initial=0))]
+
+
+def joined_multivectors(column: pa.Array) -> tuple[FloatArray, list[int]]:
+    """A column of multivectors as (all vectors, dim) float32, and how many each row has."""
+    single = column.flatten()  # of a slice, its own values alone
     numbers = single.flatten().to_numpy().astype(np.float32).reshape(-1, single.type.list_size)
-    return [numbers[start:stop] for start, stop in pairwise(offsets)]
+    return numbers, np.diff(column.offsets.to_numpy()).tolist()

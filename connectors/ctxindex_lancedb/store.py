@@ -8,6 +8,7 @@ and need not ask which is live. Knows no SQL dialect (`sql`), no Arrow (`rows`) 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from heapq import nlargest
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from ctxindex.stores.facets import reduce_filter
 from ctxindex.stores.payload import to_hit
 from ctxindex.stores.protocol import Counts
 from ctxindex.stores.replacing import recover_documents, replace_documents
-from ctxindex.stores.vectors import SPARE_CANDIDATES, check_query, rank_again
+from ctxindex.stores.vectors import check_query, max_sim_joined
 from ctxindex_lancedb import sql
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 GENERATION = 1
 _REPLACES_BETWEEN_UPKEEP = 100
 """Every commit leaves a fragment, and every later commit lists them all: a long run must not wait for its end."""
+
+_SCANNED_AT_ONCE = 256
+"""Multivectors in memory at once: about 17 MB in float32, at 128 vectors of 128 numbers."""
+
+_ATTEMPTS = 5
+"""How often a reader looks again when a writer was faster."""
 
 _NAMES_AT_ONCE = 1000
 """doc_ids in one condition, so that the SQL stays short enough to parse quickly."""
@@ -144,10 +151,7 @@ class LanceStore:
         self.delete_records(doc_ids)
 
     def search(self, query: FloatArray, k: int, where: Filter | None = None) -> list[Hit]:
-        """Exact: every chunk that matches is compared.
-
-        Lance ranks multivectors by cosines of rounded vectors, close to MaxSim; the best are then scored again.
-        """
+        """Exact: every chunk that matches is compared."""
         from ctxindex_lancedb import rows
 
         layout = self._layout()
@@ -157,15 +161,42 @@ class LanceStore:
         condition = None if where is None else sql.condition(reduce_filter(where))
         columns = list(rows.CHUNK_COLUMNS)
         if layout.multivector:
-            table = self._database.nearest(self._chunks, query, k + SPARE_CANDIDATES, [*columns, "vector"], condition)
-            return rank_again(query, rows.chunks_from(table), k)
+            return self._best_multivectors(query, k, condition)
         table = self._database.nearest(self._chunks, query, k, columns, condition)
         distances = table.column("_distance").to_pylist()
         return [to_hit(chunk, 1 - distance) for chunk, distance in zip(rows.chunks_from(table), distances, strict=True)]
 
+    def _best_multivectors(self, query: FloatArray, k: int, condition: str | None) -> list[Hit]:
+        """By exact MaxSim over a scan of the vectors, which takes a seventh of the time of Lance's own (0.40).
+
+        The chunks themselves are read afterwards; where a writer was faster, both are done again.
+        """
+        import pyarrow as pa  # type: ignore[import-untyped]
+
+        from ctxindex_lancedb import rows
+
+        hits: list[Hit] = []
+        for _ in range(_ATTEMPTS):
+            scores = dict(nlargest(k, self._max_sims(query, condition), key=lambda found: found[1]))
+            batches = list(self._database.scan(self._chunks, list(rows.CHUNK_COLUMNS), sql.among("chunk_id", scores)))
+            chunks = rows.chunks_from(pa.Table.from_batches(batches)) if batches else []
+            hits = [to_hit(chunk, scores[chunk.chunk_id], best=float(len(query))) for chunk in chunks]
+            if len(hits) == len(scores):
+                break
+        return sorted(hits, key=lambda hit: -hit.score)
+
+    def _max_sims(self, query: FloatArray, condition: str | None) -> Iterator[tuple[str, float]]:
+        """The id and the score of every chunk that matches."""
+        from ctxindex_lancedb import rows
+
+        for batch in self._database.scan(self._chunks, ["chunk_id", "vector"], condition, rows=_SCANNED_AT_ONCE):
+            if len(batch):
+                scores = max_sim_joined(query, *rows.joined_multivectors(batch.column("vector")))
+                yield from zip(batch.column("chunk_id").to_pylist(), scores.tolist(), strict=True)
+
     def chunks(self, doc_id: str, *, vectors: bool = False) -> list[StoredChunk]:
         """By ordinal."""
-        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow as pa
 
         from ctxindex_lancedb import rows
 

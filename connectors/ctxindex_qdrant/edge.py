@@ -42,6 +42,9 @@ _COLLECTIONS: tuple[Collection, ...] = ("chunks", "docs")
 _NEVER_KB = 10**12
 """Size above which the engine would build an approximate index."""
 
+_QUANTIZED_FROM_KB = 1000
+"""Below that, searching the originals is as fast."""
+
 _PAGE = 1000
 
 
@@ -268,7 +271,9 @@ def _config(collection: Collection, layout: VectorLayout, *, int8: bool) -> qe.E
         )
     else:
         name, params = VECTOR, qe.EdgeVectorParams(layout.dim, qe.Distance.Cosine)
-    return qe.EdgeConfig(vectors={name: params}, optimizers=qe.EdgeOptimizersConfig(indexing_threshold=_NEVER_KB))
+    # Quantized vectors are made where an index would be, which with m=0 is no graph.
+    threshold = _QUANTIZED_FROM_KB if int8 else _NEVER_KB
+    return qe.EdgeConfig(vectors={name: params}, optimizers=qe.EdgeOptimizersConfig(indexing_threshold=threshold))
 
 
 def _field_indexes(collection: Collection) -> Iterator[tuple[str, Any]]:

@@ -32,7 +32,10 @@ def test_lance_keeps_a_list_of_float16_vectors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", ["", "?quantization=int8"])
-def test_edge_keeps_a_named_multivector_without_a_graph(tmp_path: Path, options: str) -> None:
+def test_edge_keeps_a_named_multivector_without_a_graph(
+    tmp_path: Path, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctxindex_qdrant.edge._QUANTIZED_FROM_KB", 1)
     store = open_store(f"qdrant:{tmp_path}{options}", index="docs", path=tmp_path)
     store.create({}, LAYOUT)
     documents = [multivector_document(f"d{number}", lengths=(1, 60, 7)) for number in range(30)]
@@ -48,6 +51,7 @@ def test_edge_keeps_a_named_multivector_without_a_graph(tmp_path: Path, options:
     config = (tmp_path / "qdrant/docs/g1/chunks/edge_config.json").read_text()
     assert '"float16"' in config
     assert ("int8" in config) == bool(options)
+    assert any("quantized" in file.name for file in (tmp_path / "qdrant").rglob("*")) == bool(options)
 
 
 def test_int8_is_for_multivectors_and_nothing_else_is_known(tmp_path: Path) -> None:
@@ -82,7 +86,7 @@ def test_a_server_is_asked_for_max_sim_in_float16(monkeypatch: pytest.MonkeyPatc
         (asked,) = fake.asked("POST", "points/query")
         assert asked["using"] == "multi"
         assert np.shape(asked["query"]["nearest"]) == (4, 8)
-        assert asked["params"]["quantization"] == {"ignore": False, "rescore": True, "oversampling": 3.0}
+        assert asked["params"]["quantization"] == {"rescore": True, "oversampling": 3.0}
         store.close()
     finally:
         fake.stop()
