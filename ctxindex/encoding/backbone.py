@@ -103,10 +103,9 @@ def _load(folder: Path, dtype: torch.dtype, remote_code: bool) -> Any:
     from transformers import AutoModel
 
     # Which attention runs is left to transformers: SDPA wherever the class has it, which MPNet, for one, has not.
-    options: dict[str, Any] = {"trust_remote_code": True} if remote_code else {}
     try:
         with _quiet():
-            model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
+            model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=remote_code)
     except Exception as error:  # transformers raises many kinds for a folder it cannot load
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"cannot load the model in {folder}: {reason}") from None

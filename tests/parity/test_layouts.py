@@ -22,7 +22,7 @@ TOLERANCE = 1e-5
 QUERIES = ["Who may terminate?", "which law governs the agreement"]
 BACKBONES = [
     *("bert", "roberta", "xlm-roberta", "mpnet", "distilbert", "modernbert", "nomic_bert", "eurobert", "qwen3"),
-    "qwen3-causal",
+    *("qwen3-causal", "qwen3-open"),
 ]
 CHUNKS = [*TEXTS, " ".join(TEXTS)[:90], "x", "  begins and ends with blanks  "]
 
