@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctxindex.chunking import CHUNKERS
-from ctxindex.cli.options import WindowSize, device_option, json_option, model_option, store_options, trust_option
+from ctxindex.cli.options import device_option, json_option, model_option, store_options, trust_option, window_size
 from ctxindex.cli.output import plural, print_json
 from ctxindex.cli.progress import choose
 from ctxindex.spec import METHODS
@@ -30,7 +30,7 @@ _FORCE_MEAN = "Take means of token states although the model was not trained for
 @click.option("--chunk-unit", type=click.Choice(["tokens", "chars"]), help="What sizes count.  [default: tokens]")
 @click.option("--chunk-overlap", type=int, metavar="N", help="What a chunk repeats of the one before.  [default: 0]")
 @click.option("--chunker", type=click.Choice(CHUNKERS), help="Where to cut.  [default: recursive]")
-@click.option("--max-tokens", type=WindowSize(), metavar="N|model", help=_MAX_TOKENS)
+@click.option("--max-tokens", type=window_size, metavar="N|model", help=_MAX_TOKENS)
 @click.option("--dims", type=int, metavar="N", help="Keep the first N numbers of a vector.  [default: all]")
 @click.option("--force-mean", is_flag=True, default=None, help=_FORCE_MEAN)
 @trust_option

@@ -43,8 +43,9 @@ def _usable(model: KnownModel, folder: Any) -> bool:
     from ctxindex.encoding.checkpoint import read_checkpoint
     from ctxindex.encoding.fitness import require_fit
     from ctxindex.errors import CtxIndexError
+    from ctxindex.spec import METHODS
 
-    if folder is None:
+    if folder is None or model.encoder not in METHODS:
         return False
     try:
         checkpoint = read_checkpoint(folder, model.name, trust_remote_code=model.remote_code)

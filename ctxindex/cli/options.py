@@ -36,19 +36,14 @@ def model_option(text: str) -> Callable[[Command], Command]:
     return click.option("--model", metavar="NAME|DIR", help=text)
 
 
-class WindowSize(click.ParamType):
-    """A whole number, or "model"."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """Check the value."""
-        if value == "model":
-            return "model"
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor the word model", param, ctx)
+def window_size(value: str) -> int | str:
+    """The value of --max-tokens: a whole number, or "model"."""
+    if value == "model":
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number nor the word model") from None
 
 
 def trust_option(command: Command) -> Command:

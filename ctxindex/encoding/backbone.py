@@ -108,19 +108,12 @@ def _load(folder: Path, dtype: torch.dtype, remote_code: bool) -> Any:
     from transformers import AutoModel
 
     # Which attention runs is left to transformers: SDPA wherever the class has it, which MPNet, for one, has not.
-    options: dict[str, Any] = {"trust_remote_code": True} if remote_code else {}
     try:
         with _quiet():
-            model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
+            model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=remote_code)
     except Exception as error:  # transformers raises many kinds for a folder it cannot load
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"cannot load the model in {folder}: {reason}") from None
-    if getattr(model.config, "is_causal", None) is False:
-        # transformers makes a bidirectional mask of this setting, but leaves it out for rows of one length, and then
-        # its attention goes by the flag of the layer, which says causal whatever the setting.
-        for module in model.modules():
-            if hasattr(module, "is_causal"):
-                module.is_causal = False
     return model.eval()
 
 

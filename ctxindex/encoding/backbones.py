@@ -73,13 +73,22 @@ def read_backbone(folder: Path, *, trust_remote_code: bool = False) -> BackboneF
         _require_trust(file, kind, config, trust_remote_code)
     return BackboneFacts(
         kind=kind,
-        hidden=_first(config, file, "hidden_size", "dim", "n_embd"),
+        hidden=hidden_size(config, file),
         layers=_first(config, file, "num_hidden_layers", "n_layers", "n_layer"),
         max_tokens=_positions(config, kind, file),
         rotary=native and kind not in _ABSOLUTE,
         causal=kind in _CAUSAL and config.get("is_causal", True) is not False,
         remote=not native,
     )
+
+
+def hidden_size(config: dict[str, Any], file: Path) -> int:
+    """Numbers of a token's state.
+
+    Raises:
+        ModelError: the configuration, read from `file`, does not say.
+    """
+    return _first(config, file, "hidden_size", "dim", "n_embd")
 
 
 def _require_trust(file: Path, kind: str, config: dict[str, Any], trusted: bool) -> None:

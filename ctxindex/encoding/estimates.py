@@ -15,16 +15,17 @@ from functools import cache
 import numpy as np
 
 from ctxindex.encoding.checkpoint import Checkpoint
+from ctxindex.encoding.local import BATCH_TOKENS
 from ctxindex.encoding.model_files import tensor_names, weight_files
-
-BATCH_TOKENS = 4096
-"""Tokens of a batch, as in `local`, which cannot be imported here without its tokenizer."""
 
 TYPICAL_WINDOW = 512
 _REACHED = 0.5
 _BYTES = 4
 _ACTIVATIONS = 12
 """Arrays of (tokens, hidden) that a layer holds at once, feed-forward and attention together."""
+
+_NO_PARAMETERS = ("position_ids", "inv_freq")
+"""Tables that older files hold beside the parameters."""
 
 _SIDE = 768
 _MEASURED = 0.06
@@ -52,6 +53,7 @@ def estimate(checkpoint: Checkpoint) -> Estimates:
         ModelError: its weights are missing or damaged.
     """
     sizes = [shapes for file in weight_files(checkpoint.backbone) for shapes in tensor_names(file).items()]
+    sizes = [(name, shape) for name, shape in sizes if not name.endswith(_NO_PARAMETERS)]
     parameters = sum(math.prod(shape) for _, shape in sizes)
     tables = sum(math.prod(shape) for name, shape in sizes if "embed" in name.lower() and len(shape) == 2)
     window = min(TYPICAL_WINDOW, checkpoint.max_tokens)

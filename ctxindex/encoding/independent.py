@@ -24,7 +24,7 @@ def independent_rows(chunks: Sequence[Ids], frame: Frame, pooling: PoolingName =
     """One row a chunk, `[CLS] prefix chunk [SEP]`, pooled as `pooling` says; one too long for a row gives several."""
     for piece in cut_pieces([len(ids) for ids in chunks], frame.room - 1):
         content = chunks[piece.chunk][piece.start : piece.end]
-        ids = np.concatenate([frame.opening, content, [frame.sep_id]]).astype(np.int32)
+        ids = np.concatenate([frame.opening, content, [frame.sep_id] if frame.closed else []]).astype(np.int32)
         start, end = _pooled(pooling, len(ids), frame)
         yield Row(ids, (Place(piece.chunk, start, end),), len(content), (0,))
 

@@ -233,4 +233,4 @@ class LocalEncoder:
         ids, lead = self.tokenizer.prefix(prefix)
         # Sentence-Transformers measures a prompt alone, with the blank that in a row belongs to the first word.
         measured = len(self.tokenizer.ids([prefix])[0]) + (cls_id is not None) if prefix else 0
-        return Frame(cls_id, self.tokenizer.sep_id, ids, self.spec.max_tokens, lead, measured)
+        return Frame(cls_id, self.tokenizer.sep_id, ids, self.spec.max_tokens, lead, measured, self.tokenizer.closes)

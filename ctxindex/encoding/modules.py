@@ -21,6 +21,13 @@ Level: TypeAlias = Literal["tokens", "sentence"]
 """What a module works on: every token's state, or the pooled vector."""
 
 
+_TRANSFORMER_FILES = tuple(
+    f"sentence_{name}_config.json"
+    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Names that the settings of a Transformer module have had."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleEntry:
     """One line of `modules.json`: the type's last name, and the folder of its files."""
@@ -87,6 +94,21 @@ def read_entries(folder: Path) -> list[ModuleEntry]:
         if not entry.folder.absolute().resolve().is_relative_to(folder.resolve()):
             raise ModelError(f"{file} names the folder {entry.folder}, which is outside of the model")
     return entries
+
+
+def read_transformer_settings(folder: Path) -> dict[str, Any]:
+    """The settings of a Transformer module, from whichever of its files is there.
+
+    Raises:
+        ModelError: the file is damaged, or asks for something else than the states of a text.
+    """
+    file = next((folder / name for name in _TRANSFORMER_FILES if (folder / name).is_file()), None)
+    settings = {} if file is None else read_object(file)
+    if settings.get("transformer_task", "feature-extraction") != "feature-extraction":
+        raise ModelError(f"{file} is for {settings['transformer_task']}; supported are models of feature-extraction")
+    if "message" in (settings.get("modality_config") or {}):
+        raise ModelError(f"{file} puts texts into a chat template, which is not supported")
+    return settings
 
 
 def read_layer(entry: ModuleEntry, default: Level) -> Layer:

@@ -49,7 +49,7 @@ class Frame:
 
     `cls_id` is None where a model begins with its text. `lead` is the blank that the prefix ends in: a tokenizer may
     glue it to the next word, so the prefix is tokenised without it and the first text with it. `prompt_length` counts
-    the tokens that a pooling without the prompt leaves out.
+    the tokens that a pooling without the prompt leaves out. A text of its own ends with the separator if `closed`.
     """
 
     cls_id: int | None
@@ -58,6 +58,7 @@ class Frame:
     max_tokens: int
     lead: str = ""
     prompt_length: int = 0
+    closed: bool = True
 
     @property
     def opening(self) -> Ids:

@@ -27,6 +27,8 @@ _SLICE = 256
 class ModelTokenizer:
     """The fast tokenizer of a model folder, with the ids of its special tokens. Safe to share between threads.
 
+    `cls_id` is None where a model begins with its text, and `closes` says whether it ends a text with `sep_id`.
+
     Implements `ctxindex.types.Tokenizer`.
     """
 
@@ -38,6 +40,7 @@ class ModelTokenizer:
         head, tail = _frame_ids(self._tokenizer)
         self.cls_id = head[0] if head else None
         self.sep_id = tail[-1] if tail else self._id(names, "sep_token", "eos_token")
+        self.closes = bool(tail)
         self.pad_id = self._id(names, "pad_token", "eos_token")
 
     def ids(self, texts: Sequence[str]) -> list[Ids]:

@@ -30,7 +30,7 @@ def wordpiece(extra: tuple[str, ...] = ()) -> Tokenizer:
     return _framed(tokenizer, "[CLS]", "[SEP]")
 
 
-def byte_level(head: str | None = "[CLS]", tail: str = "[SEP]") -> Tokenizer:
+def byte_level(head: str | None = "[CLS]", tail: str | None = "[SEP]") -> Tokenizer:
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = Tokenizer(models.BPE(unk_token=None))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -53,10 +53,10 @@ def unigram() -> Tokenizer:
     return _framed(tokenizer, "[CLS]", "[SEP]")
 
 
-def _framed(tokenizer: Tokenizer, head: str | None, tail: str) -> Tokenizer:
+def _framed(tokenizer: Tokenizer, head: str | None, tail: str | None) -> Tokenizer:
     names = [token for token in (head, tail) if token is not None]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=" ".join([*([head] if head else []), "$A", tail]),
+        single=" ".join(part for part in (head, "$A", tail) if part is not None),
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in names],
     )
     return tokenizer
@@ -130,7 +130,7 @@ def backbone_config(kind: str, tokenizer: Any) -> Any:
         return transformers.NomicBertConfig(**sizes)
     if kind == "eurobert":
         return transformers.EuroBertConfig(**sizes, **ends, num_key_value_heads=1)
-    if kind in ("qwen3", "qwen3-causal"):
+    if kind.startswith("qwen3"):
         more: dict[str, Any] = {} if kind == "qwen3-causal" else {"is_causal": False}
         return transformers.Qwen3Config(**sizes, **ends, **more, num_key_value_heads=1, head_dim=16)
     return bert(tokenizer)
@@ -141,7 +141,7 @@ def tokenizer_for(kind: str) -> Any:
     if kind in ("roberta", "modernbert", "eurobert"):
         return fast(byte_level())
     if kind.startswith("qwen3"):
-        return fast(byte_level(head=None))
+        return fast(byte_level(head=None, tail=None if kind == "qwen3-open" else "[SEP]"))
     return fast(unigram()) if kind == "xlm-roberta" else fast(wordpiece())
 
 

@@ -22,7 +22,7 @@ TOLERANCE = 1e-5
 QUERIES = ["Who may terminate?", "which law governs the agreement"]
 BACKBONES = [
     *("bert", "roberta", "xlm-roberta", "mpnet", "distilbert", "modernbert", "nomic_bert", "eurobert", "qwen3"),
-    "qwen3-causal",
+    *("qwen3-causal", "qwen3-open"),
 ]
 CHUNKS = [*TEXTS, " ".join(TEXTS)[:90], "x", "  begins and ends with blanks  "]
 
@@ -130,7 +130,7 @@ def test_text_is_lower_cased_where_the_file_says_so(tmp_path: Path) -> None:
 
 
 def test_a_bidirectional_qwen_sees_what_comes_after(tmp_path: Path) -> None:
-    """Rows of one length go without a mask, which is where its attention would turn causal."""
+    """Rows of one length go without a mask, where the attention of the layer alone decides."""
     folder = save_sentence_transformer(tmp_path / "model", "qwen3")
     encoder = load_encoder(str(folder), EncoderOptions(method="late", device="cpu"))
     first: list[FloatArray] = []
