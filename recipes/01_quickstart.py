@@ -16,7 +16,6 @@ from pathlib import Path
 
 from ctxindex import Hit, Index
 from ctxindex.cli.progress import choose
-from ctxindex.spec import METHODS
 
 CONTRACTS = Path(__file__).parent / "data" / "contracts"
 QUESTIONS = (
@@ -32,7 +31,7 @@ def main() -> None:
     parser.add_argument("--path", default=".ctxindex", help="folder of the store")
     path = parser.parse_args().path
     asked = [json.loads(line) for line in (CONTRACTS / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
-    for method in METHODS:
+    for method in HOW:
         print(f"\n== contracts-{method}: every chunk {HOW[method]}")
         with Index.open(f"contracts-{method}", path=path, method=method) as index:
             ingest(index)
