@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ctxindex.encoding import load_encoder
     from ctxindex.errors import CtxIndexError
-    from ctxindex.index import Index, IndexStatus, IngestReport
+    from ctxindex.index import Index
     from ctxindex.loading import load_documents
+    from ctxindex.reports import IndexStatus, IngestReport
     from ctxindex.types import Chunk, Document, FailedDocument, Hit
 
 __version__ = "0.1.0"
@@ -25,8 +26,8 @@ _HOMES = {
     "FailedDocument": "ctxindex.types",
     "Hit": "ctxindex.types",
     "Index": "ctxindex.index",
-    "IndexStatus": "ctxindex.index",
-    "IngestReport": "ctxindex.index",
+    "IndexStatus": "ctxindex.reports",
+    "IngestReport": "ctxindex.reports",
     "load_documents": "ctxindex.loading",
     "load_encoder": "ctxindex.encoding",
 }

@@ -33,10 +33,29 @@ SETTINGS: dict[str, type] = {
     "chunk_unit": str,
     "chunk_overlap": int,
     "max_tokens": int,
+    "anchor": int,
+    "anchor_title": bool,
+    "owner": str,
+    "blend": float,
+    "isolated": str,
+    "dims": int,
+    "force_mean": bool,
     "dtype": str,
+    "pool_factor": int,
+    "skiplist": str,
     "device": str,
 }
-"""Every setting that a variable or a file may give, and its type."""
+"""Every setting that a variable or a file may give, and its type.
+
+`trust_remote_code` is not among them: that code may run is said at the call, and by no file that came with a folder.
+"""
+
+_WORDS = {"max_tokens": {"model"}}
+"""Words that a setting takes besides its type's values."""
+
+_KINDS = {int: "a whole number", float: "a number", str: "text"}
+
+_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +146,21 @@ def _known(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
 
 def _typed(name: str, value: Any, origin: str) -> Any:
     kind = SETTINGS[name]
+    if kind is bool:
+        return _flag(name, value, origin)
+    if isinstance(value, str) and value in _WORDS.get(name, set()):
+        return value
+    wanted = _KINDS[kind]
     if isinstance(value, bool) or (kind is str and not isinstance(value, str)):
-        raise ConfigError(f"{origin}: {name} must be {'a whole number' if kind is int else 'text'}, not {value!r}")
+        raise ConfigError(f"{origin}: {name} must be {wanted}, not {value!r}")
     try:
         return kind(value)
     except (TypeError, ValueError):
-        raise ConfigError(f"{origin}: {name} must be a whole number, not {value!r}") from None
+        raise ConfigError(f"{origin}: {name} must be {wanted}, not {value!r}") from None
+
+
+def _flag(name: str, value: Any, origin: str) -> bool:
+    flag = value if isinstance(value, bool) else _FLAGS.get(str(value).lower())
+    if flag is None:
+        raise ConfigError(f"{origin}: {name} must be true or false, not {value!r}")
+    return flag

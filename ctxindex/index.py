@@ -11,8 +11,7 @@ with Index.open("contracts") as index:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -37,12 +36,12 @@ from ctxindex.loading import (
     LOADER_VERSION,
     Found,
     LoadOptions,
-    SkippedSource,
     find_sources,
     hash_source,
     load_source,
 )
 from ctxindex.metering import STAGES, Meter
+from ctxindex.reports import IndexStatus, IngestReport
 from ctxindex.retrieval import Searcher, Where, as_filter
 from ctxindex.spec import IndexSpec
 from ctxindex.stores import Store, open_store
@@ -52,49 +51,19 @@ if TYPE_CHECKING:
     from ctxindex.integrations.llama_index import CtxIndexRetriever
 
 
-@dataclass(frozen=True, slots=True)
-class IngestReport:
-    """What an ingest did, or with `dry_run` would do (then `new` and `changed` are what is planned).
-
-    `seconds` has `total` and the stages model, load, chunk, tokenise, forward and write. Stages overlap: they are the
-    work of three threads. `idle` is the share of the time from the first forward pass to the last in which none ran.
-    """
-
-    new: int
-    changed: int
-    unchanged: int
-    skips: tuple[SkippedSource, ...]
-    failures: tuple[FailedDocument, ...]
-    chunks: int
-    tokens: int
-    seconds: Mapping[str, float]
-    idle: float = 0.0
-    dry_run: bool = False
-
-    @property
-    def skipped(self) -> int:
-        """How many sources were no documents."""
-        return len(self.skips)
-
-
-@dataclass(frozen=True, slots=True)
-class IndexStatus:
-    """What is in an index: documents with live chunks, their chunks, and what failed at the last attempt."""
-
-    location: str
-    documents: int
-    chunks: int
-    failed: tuple[FailedDocument, ...]
-    spec: IndexSpec
+_NOT_SETTINGS = ("cls", "path", "trust_remote_code")
 
 
 class Index:
     """A named set of documents in a store, with one spec: `Index.open` opens one, `close` or a `with` releases it."""
 
-    def __init__(self, store: Store, options: IndexOptions, device: str = "auto") -> None:
+    def __init__(
+        self, store: Store, options: IndexOptions, device: str = "auto", *, trust_remote_code: bool = False
+    ) -> None:
         self.store = store
         self.options = options
         self.device = device
+        self.trust_remote_code = trust_remote_code
         self._meter = Meter()
         self._encoder: Encoder | None = None
 
@@ -115,9 +84,19 @@ class Index:
         chunk_size: int | None = None,
         chunk_unit: str | None = None,
         chunk_overlap: int | None = None,
-        max_tokens: int | None = None,
+        max_tokens: int | str | None = None,
+        anchor: int | None = None,
+        anchor_title: bool | None = None,
+        owner: str | None = None,
+        blend: float | None = None,
+        isolated: str | None = None,
+        dims: int | None = None,
+        force_mean: bool | None = None,
         dtype: str | None = None,
+        pool_factor: int | None = None,
+        skiplist: str | None = None,
         device: str | None = None,
+        trust_remote_code: bool = False,
     ) -> Index:
         """Open an index, or prepare one that the first `ingest` makes.
 
@@ -130,20 +109,30 @@ class Index:
             url: address of a served store.
             path: folder of a local store.
             model: minilm, a model folder, or owner/name on the hub.
-            method: late or independent.
+            method: late, late-interaction or independent.
             chunker: markdown, recursive or tokens.
             chunk_size: the most a chunk may have, overlap included, in `chunk_unit`s.
             chunk_unit: tokens or chars.
             chunk_overlap: what a chunk repeats of the one before, in `chunk_unit`s.
-            max_tokens: size of a window in tokens, special tokens included.
+            max_tokens: size of a window in tokens, special tokens included; "model" for what it was trained with.
+            anchor: how many of the document's first tokens every later window begins with.
+            anchor_title: begin every window with the document's title.
+            owner: the window that a chunk in several is taken from: centre, first, or the mean of all.
+            blend: weight of the vector of the chunk alone, from 0 to less than 1.
+            isolated: what that vector is made of: chunk, or title (and chunk).
+            dims: how many numbers of a vector to keep.
+            force_mean: take means of a model that was not trained for them.
             dtype: of the forward pass: float32, bfloat16 or float16.
+            pool_factor: late interaction: by what the number of a chunk's vectors is divided.
+            skiplist: late interaction: leave out no tokens (none), or those that the model's files name (model).
             device: auto, cpu, cuda or mps.
+            trust_remote_code: let Python code in the model's folder run; no file and no variable can say so.
 
         Raises:
             ConfigError: a setting cannot be used.
             StoreError: the store cannot be opened.
         """
-        given = {name: value for name, value in locals().items() if name not in ("cls", "path")}
+        given = {name: value for name, value in locals().items() if name not in _NOT_SETTINGS}
         found = Settings({**given, "path": None if path is None else str(path)})
         opened = open_store(
             found.get("store", DEFAULT_STORE),
@@ -152,7 +141,7 @@ class Index:
             path=Path(found.get("path", found.beside_file(DEFAULT_PATH))).expanduser(),
         )
         options = IndexOptions(**{name: found.get(name) for name in IndexOptions.names()})
-        return cls(opened, options, found.get("device", "auto"))
+        return cls(opened, options, found.get("device", "auto"), trust_remote_code=trust_remote_code)
 
     @property
     def spec(self) -> IndexSpec | None:
@@ -212,7 +201,7 @@ class Index:
         spec = self.spec
         records: dict[str, DocumentRecord] = {}
         if spec is not None:
-            require_agreement(spec, self.options, LOADER_VERSION)
+            require_agreement(spec, self.options, LOADER_VERSION, trust_remote_code=self.trust_remote_code)
             records = self._settled_records(dry_run)
         with self._meter.time("load"):
             plan = make_plan(found, records, hash_source, retry_failed=retry_failed)
@@ -312,7 +301,8 @@ class Index:
 
     def _create(self, *, with_model: bool) -> IndexSpec:
         """Make the index, but only once everything that could refuse to work has been tried."""
-        encoder = load_encoder(self.options.model_name, self.options.encoder_options(self.device), self._meter)
+        options = self.options.encoder_options(self.device, trust_remote_code=self.trust_remote_code)
+        encoder = load_encoder(self.options.model_name, options, self._meter)
         spec = IndexSpec(LOADER_VERSION, self.options.chunker_spec(), encoder.spec)
         load_chunker(spec.chunker, encoder.tokenizer)
         if with_model:
@@ -324,7 +314,7 @@ class Index:
             if made is None:
                 raise
             # Another process made the index while we looked at the files.
-            require_agreement(made, self.options, LOADER_VERSION)
+            require_agreement(made, self.options, LOADER_VERSION, trust_remote_code=self.trust_remote_code)
             return made
         self._encoder = encoder
         return spec
@@ -332,7 +322,11 @@ class Index:
     def _encoder_of(self, spec: IndexSpec) -> Encoder:
         if self._encoder is None:
             self._encoder = restore_encoder(
-                spec.encoder, model=self.options.model, device=self.device, meter=self._meter
+                spec.encoder,
+                model=self.options.model,
+                device=self.device,
+                trust_remote_code=self.trust_remote_code,
+                meter=self._meter,
             )
         return self._encoder
 

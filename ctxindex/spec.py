@@ -20,8 +20,20 @@ from ctxindex.errors import MismatchError
 FORMAT_VERSION = 1
 """Version of the layout in the store: record fields, payload keys, chunk ids, the form of this spec."""
 
-Method: TypeAlias = Literal["late", "independent"]
+Method: TypeAlias = Literal["late", "late-interaction", "independent"]
 METHODS: tuple[Method, ...] = get_args(Method)
+
+Owner: TypeAlias = Literal["centre", "first", "mean"]
+OWNERS: tuple[Owner, ...] = get_args(Owner)
+
+Isolated: TypeAlias = Literal["chunk", "title"]
+ISOLATED: tuple[Isolated, ...] = get_args(Isolated)
+
+PoolingName: TypeAlias = Literal["strict", "inclusive", "no-prompt", "cls", "lasttoken", "compat"]
+"""`strict` is the mean of the content tokens, `inclusive` that of all tokens of a row, `no-prompt` that without CLS and
+prompt; `cls` and `lasttoken` take one state, as models that were trained so do with a text of its own. For late
+interaction these say which tokens keep their vectors: `strict` those of the content alone, `compat` in the first chunk
+also CLS and the marker, `inclusive` in the last chunk also its separator."""
 
 _NAMESPACE = uuid.UUID("6a4f3c7e-8f6b-5d0e-9a55-2d3f0f6f7c11")
 _NOT_VECTORS = {"encoder.model"}
@@ -48,7 +60,13 @@ class EncoderSpec:
     document's first tokens every window after the first begins with, `anchor_title` whether every window begins with
     the title. `blend` is the weight b of the isolated vector in `normalize((1 - b) contextual + b isolated)`, and
     `isolated` what that one is made of: the chunk, or title and chunk. `dtype` is that of the forward pass; vectors are
-    pooled and stored in float32, with unit length.
+    pooled in float32, have unit length, and are stored as `storage` says. `dim` counts the numbers that are kept of the
+    model's vectors. `force_mean` says that means are taken of a model that was not trained for them. `files` is a
+    sha256 over what the tokenizer and the model's configuration say, without what decides no vector.
+
+    The rest is for late interaction. `multivector` is whether a chunk has several vectors: those of its tokens, without
+    the tokens that the model's files say to skip where `skiplist` is "model", clustered to their number divided by
+    `pool_factor`. A query is read up to `query_length` tokens and then filled up as `query_expansion` says.
     """
 
     model: str
@@ -56,18 +74,25 @@ class EncoderSpec:
     method: Method
     dim: int
     max_tokens: int
-    pooling: Literal["strict", "inclusive"]
+    pooling: PoolingName
     join: Literal["sep", "none"]
     overlap: int
-    owner: Literal["centre", "first", "mean", "none"]
+    owner: Owner | Literal["none"]
     query_prefix: str = ""
     document_prefix: str = ""
     anchor: int = 0
     anchor_title: bool = False
     blend: float = 0.0
-    isolated: Literal["chunk", "title"] = "chunk"
+    isolated: Isolated = "chunk"
     dtype: str = "float32"
     multivector: bool = False
+    force_mean: bool = False
+    storage: Literal["float32", "float16"] = "float32"
+    pool_factor: int = 1
+    skiplist: Literal["none", "model"] = "none"
+    query_length: int | None = None
+    query_expansion: str = "none"
+    files: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 FloatArray: TypeAlias = "npt.NDArray[np.float32]"
 """float32; a matrix of vectors is (rows, dim). In quotes, because this module does not import numpy."""
+
+MULTIVECTOR_NUMBERS = 1_048_576
+"""A multivector has fewer numbers than this (vectors x dim): Qdrant's limit, kept by every store alike."""
 
 Metadata: TypeAlias = Mapping[str, Any]
 """What JSON can hold: string keys; strings, numbers, booleans, null, and lists of those."""
@@ -88,7 +92,11 @@ class ChunkedDocument:
 
 @dataclass(frozen=True, slots=True)
 class EncodedDocument:
-    """A document, its chunks and as many vectors: `vectors` is (len(chunks), dim) float32 with unit rows.
+    """A document, its chunks and their vectors, float32 with unit rows.
+
+    `vectors` is (len(chunks), dim), one row a chunk. An encoder of several vectors a chunk gives all rows of all
+    chunks, one chunk after the other, and says in `lengths` how many belong to each, at least one: ragged, never
+    padded. `chunk_vectors` takes both apart.
 
     `windows[i]` is the number of the window that owns chunk i, `context_tokens[i]` how many content tokens besides its
     own the chunk saw in that window. `n_tokens` counts the content tokens of all chunks.
@@ -100,6 +108,14 @@ class EncodedDocument:
     windows: tuple[int, ...]
     context_tokens: tuple[int, ...]
     n_tokens: int
+    lengths: tuple[int, ...] | None = None
+
+    def chunk_vectors(self) -> list[FloatArray]:
+        """The vector of each chunk, (dim,) float32, or its multivector, (its length, dim) float32."""
+        if self.lengths is None:
+            return list(self.vectors)
+        ends = accumulate(self.lengths)
+        return [self.vectors[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +132,12 @@ class FailedDocument:
 
 @dataclass(frozen=True, slots=True)
 class VectorLayout:
-    """What a store must know to make room for vectors: cosine similarity between vectors of `dim` float32 numbers."""
+    """What a store must know to make room for vectors of `dim` numbers.
+
+    One vector a chunk is stored in float32 and compared by cosine. With `multivector` a chunk has any number of unit
+    vectors, stored in float16 and compared by MaxSim: the sum over the query's vectors of the greatest dot product with
+    any of the chunk's.
+    """
 
     dim: int
     multivector: bool = False
@@ -126,8 +147,9 @@ class VectorLayout:
 class StoredChunk:
     """A chunk as a store keeps it. `metadata` is the document's and the chunk's, merged; the chunk's wins.
 
-    `chunk_id` is a UUID, a function of doc_id, revision and ordinal. `vector` is (dim,) float32, or None where the
-    caller did not ask for vectors.
+    `chunk_id` is a UUID, a function of doc_id, revision and ordinal. `vector` is (dim,) float32, or (vectors, dim) in
+    an index of multivectors (what is read back has been rounded to float16), or None where the caller did not ask for
+    vectors.
     """
 
     chunk_id: str
@@ -200,7 +222,11 @@ class DocumentRevision:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One chunk that answers a query. `score` is the cosine similarity to the query: higher is better, at most 1."""
+    """One chunk that answers a query; a higher `score` is better.
+
+    It is the cosine similarity to the query, at most 1; in an index of multivectors MaxSim, at most the number of the
+    query's vectors.
+    """
 
     doc_id: str
     revision: str

@@ -22,8 +22,19 @@ def render() -> str:
         command = cli.get_command(root, name)
         assert command is not None
         context = click.Context(command, parent=root, info_name=name, terminal_width=100)
-        parts += [f"## ctxindex {name}", _help(command, context)]
+        parts += _pages(command, context)
     return "\n\n".join(parts) + "\n"
+
+
+def _pages(command: click.Command, context: click.Context) -> list[str]:
+    """The help of a command, and of the commands in it."""
+    parts = [f"## {context.command_path}", _help(command, context)]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            parts += _pages(inner, click.Context(inner, parent=context, info_name=name, terminal_width=100))
+    return parts
 
 
 def _help(command: click.Command, context: click.Context) -> str:

@@ -23,7 +23,7 @@ LEVELS = [
     {"training"},
     {"evaluation"},
     {"execution"},
-    {"indexing", "retrieval"},
+    {"indexing", "retrieval", "reports"},
     {"encoding"},
     {"chunking"},
     {"loading", "stores"},

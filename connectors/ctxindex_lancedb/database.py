@@ -117,13 +117,15 @@ class Database:
             del self._tables[table]
         self._connect().create_table(table, schema=schema)
 
-    def scan(self, table: str, columns: list[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows that match, in batches, all of the moment of the first."""
+    def scan(
+        self, table: str, columns: list[str], where: str | None = None, *, rows: int = 4096
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows that match, in batches of at most `rows`, all of the moment of the first."""
         with refusals(self.label):
             query = self._table(table).search().select(columns)
             if where is not None:
                 query = query.where(where)
-            yield from query.to_batches(batch_size=4096)
+            yield from query.to_batches(batch_size=rows)
 
     @_translated
     def count(self, table: str, where: str) -> int:
@@ -132,7 +134,7 @@ class Database:
 
     @_translated
     def nearest(self, table: str, query: FloatArray, k: int, columns: list[str], where: str | None) -> pa.Table:
-        """The k rows of least cosine distance (column `_distance`) among those that match, exact."""
+        """The k rows of least cosine distance (column `_distance`) among those that match; no index is used."""
         search = self._table(table).search(query, vector_column_name="vector").distance_type("cosine")
         if where is not None:
             search = search.where(where, prefilter=True)

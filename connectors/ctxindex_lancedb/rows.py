@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from ctxindex.errors import StoreError
 from ctxindex.stores.facets import facets_of, numbers_of
-from ctxindex.types import DocumentRecord, StoredChunk
+from ctxindex.stores.vectors import check_chunks
+from ctxindex.types import DocumentRecord, StoredChunk, VectorLayout
 from ctxindex_lancedb.sql import greatest, least
 
 if TYPE_CHECKING:
@@ -54,16 +55,23 @@ DOCUMENTS = pa.schema(
 )
 
 
-def chunk_schema(dim: int) -> pa.Schema:
-    """The columns of the chunks table for vectors of `dim` numbers."""
+def chunk_schema(layout: VectorLayout) -> pa.Schema:
+    """The columns of the chunks table; `vector` is a list of `dim` float32, or a list of such lists of float16."""
     fields = [pa.field(name, kind, nullable=name == "title") for name, kind in _PLAIN]
     fields += [
         pa.field("metadata", pa.json_()),
         pa.field("facets", pa.list_(pa.string())),
         pa.field("extremes", pa.json_()),
-        pa.field("vector", pa.list_(pa.float32(), dim)),
+        pa.field("vector", _vector_type(layout)),
     ]
     return pa.schema(fields)
+
+
+def layout_of(schema: pa.Schema) -> VectorLayout:
+    """The layout that `chunk_schema` was given."""
+    kind = schema.field("vector").type
+    multivector = not pa.types.is_fixed_size_list(kind)
+    return VectorLayout((kind.value_type if multivector else kind).list_size, multivector)
 
 
 def document_schema(spec: Mapping[str, Any]) -> pa.Schema:
@@ -76,18 +84,15 @@ def spec_of(schema: pa.Schema) -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads(schema.metadata[SPEC_KEY]))
 
 
-def chunk_table(chunks: Sequence[StoredChunk], dim: int) -> pa.Table:
+def chunk_table(chunks: Sequence[StoredChunk], layout: VectorLayout) -> pa.Table:
     """One row a chunk; the vectors are copied once.
 
     The schema is ours, not the table's: Lance reports JSON columns as binary, and text given as binary is not parsed.
 
     Raises:
-        StoreError: a chunk's vector is missing or has another dimension.
+        StoreError: a chunk's vector is missing or does not fit the layout.
     """
-    for chunk in chunks:
-        if chunk.vector is None or chunk.vector.shape != (dim,):
-            raise StoreError(f"a chunk of {chunk.doc_id} has no vector of {dim} numbers")
-    vectors = np.stack([cast("FloatArray", chunk.vector) for chunk in chunks]).astype(np.float32, copy=False)
+    check_chunks(chunks, layout)
     columns = [pa.array([getattr(chunk, name) for chunk in chunks], kind) for name, kind in _PLAIN]
     metadata = [json.dumps(dict(chunk.metadata), ensure_ascii=False) for chunk in chunks]
     facets = [facets_of(chunk.metadata, chunk.title) for chunk in chunks]
@@ -96,9 +101,9 @@ def chunk_table(chunks: Sequence[StoredChunk], dim: int) -> pa.Table:
         pa.array(metadata, pa.json_()),
         pa.array(facets, pa.list_(pa.string())),
         pa.array(extremes, pa.json_()),
-        pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim),
+        _vector_column([cast("FloatArray", chunk.vector) for chunk in chunks], layout),
     ]
-    return pa.Table.from_arrays(columns, schema=chunk_schema(dim))
+    return pa.Table.from_arrays(columns, schema=chunk_schema(layout))
 
 
 def chunks_from(table: pa.Table) -> list[StoredChunk]:
@@ -106,7 +111,7 @@ def chunks_from(table: pa.Table) -> list[StoredChunk]:
     rows = table.select(list(CHUNK_COLUMNS)).to_pylist()
     vectors: Sequence[FloatArray | None] = [None] * len(rows)
     if "vector" in table.column_names and rows:
-        vectors = table.column("vector").combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
+        vectors = _vectors(table.column("vector").combine_chunks())
     chunks = []
     for row, vector in zip(rows, vectors, strict=True):
         row["metadata"] = json.loads(row["metadata"])
@@ -135,3 +140,36 @@ def _extremes(metadata: Mapping[str, Any]) -> dict[str, float]:
         found[least(key)] = min(numbers)
         found[greatest(key)] = max(numbers)
     return found
+
+
+def _vector_type(layout: VectorLayout) -> pa.DataType:
+    if layout.multivector:
+        return pa.list_(pa.list_(pa.float16(), layout.dim))
+    return pa.list_(pa.float32(), layout.dim)
+
+
+def _vector_column(vectors: Sequence[FloatArray], layout: VectorLayout) -> pa.Array:
+    """The column `vector` for one (dim,) or (vectors, dim) array a chunk."""
+    kind = np.float16 if layout.multivector else np.float32
+    rows = np.concatenate([vector.reshape(-1, layout.dim) for vector in vectors]).astype(kind, copy=False)
+    single = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), layout.dim)
+    if not layout.multivector:
+        return single
+    offsets = np.cumsum([0, *map(len, vectors)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), single)
+
+
+def _vectors(column: pa.Array) -> Sequence[FloatArray]:
+    """The inverse of `_vector_column`; float32."""
+    if pa.types.is_fixed_size_list(column.type):
+        rows: FloatArray = column.flatten().to_numpy().reshape(len(column), -1)
+        return list(rows)
+    numbers, lengths = joined_multivectors(column)
+    return [numbers[start:stop] for start, stop in pairwise(accumulate(lengths, initial=0))]
+
+
+def joined_multivectors(column: pa.Array) -> tuple[FloatArray, list[int]]:
+    """A column of multivectors as (all vectors, dim) float32, and how many each row has."""
+    single = column.flatten()  # of a slice, its own values alone
+    numbers = single.flatten().to_numpy().astype(np.float32).reshape(-1, single.type.list_size)
+    return numbers, np.diff(column.offsets.to_numpy()).tolist()

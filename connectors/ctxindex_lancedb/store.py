@@ -8,6 +8,7 @@ and need not ask which is live. Knows no SQL dialect (`sql`), no Arrow (`rows`) 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from heapq import nlargest
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ctxindex.stores.facets import reduce_filter
 from ctxindex.stores.payload import to_hit
 from ctxindex.stores.protocol import Counts
 from ctxindex.stores.replacing import recover_documents, replace_documents
+from ctxindex.stores.vectors import check_query, max_sim_joined
 from ctxindex_lancedb import sql
 
 if TYPE_CHECKING:
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
 GENERATION = 1
 _REPLACES_BETWEEN_UPKEEP = 100
 """Every commit leaves a fragment, and every later commit lists them all: a long run must not wait for its end."""
+
+_SCANNED_AT_ONCE = 256
+"""Multivectors in memory at once: about 17 MB in float32, at 128 vectors of 128 numbers."""
+
+_ATTEMPTS = 5
+"""How often a reader looks again when a writer was faster."""
 
 _NAMES_AT_ONCE = 1000
 """doc_ids in one condition, so that the SQL stays short enough to parse quickly."""
@@ -41,7 +49,7 @@ class LanceStore:
         self._where = where
         self._chunks = f"{index}__g{GENERATION}"
         self._documents = f"{index}__g{GENERATION}_docs"
-        self._known_dim = 0
+        self._known_layout: VectorLayout | None = None
         self._replaces = 0
 
     @classmethod
@@ -75,19 +83,17 @@ class LanceStore:
         """Chunks first, records last: until then there is no index."""
         from ctxindex_lancedb import rows
 
-        if layout.multivector:
-            raise StoreError("this version of the LanceDB connector stores one vector a chunk, not multivectors")
         self._database.lock(self._index)
         if self.read_spec() is not None:
             raise StoreError(f"{self._where} exists already")
-        self._database.create(self._chunks, rows.chunk_schema(layout.dim))
+        self._database.create(self._chunks, rows.chunk_schema(layout))
         self._database.create(self._documents, rows.document_schema(spec))
 
     def records(self, doc_ids: Collection[str] | None = None) -> Iterator[DocumentRecord]:
         """Read in batches while the caller consumes them."""
         from ctxindex_lancedb import rows
 
-        self._dim()
+        self._layout()
         groups = [None] if doc_ids is None else [sql.among("doc_id", names) for names in _groups(doc_ids)]
         scans = (self._database.scan(self._documents, rows.DOCUMENTS.names, where) for where in groups)
         return (record for scan in scans for batch in scan for record in rows.records_from(batch))
@@ -109,10 +115,10 @@ class LanceStore:
         """All chunks of their documents in one commit, which drops whatever else these documents had."""
         from ctxindex_lancedb import rows
 
-        dim = self._dim()
+        layout = self._layout()
         if not chunks:
             return
-        table = rows.chunk_table(chunks, dim)
+        table = rows.chunk_table(chunks, layout)
         theirs = sql.among("doc_id", list(dict.fromkeys(chunk.doc_id for chunk in chunks)))
         if self._database.count(self._chunks, theirs):
             self._database.merge(self._chunks, "chunk_id", table, drop=theirs)
@@ -153,23 +159,53 @@ class LanceStore:
         """Exact: every chunk that matches is compared."""
         from ctxindex_lancedb import rows
 
-        dim = self._dim()
-        if query.shape != (dim,):
-            raise StoreError(f"{self._where} holds vectors of {dim} numbers; the query has the shape {query.shape}")
+        layout = self._layout()
+        query = check_query(query, layout, self._where)
         if k < 1:
             return []
         condition = None if where is None else sql.condition(reduce_filter(where))
-        table = self._database.nearest(self._chunks, query, k, list(rows.CHUNK_COLUMNS), condition)
+        columns = list(rows.CHUNK_COLUMNS)
+        if layout.multivector:
+            return self._best_multivectors(query, k, condition)
+        table = self._database.nearest(self._chunks, query, k, columns, condition)
         distances = table.column("_distance").to_pylist()
         return [to_hit(chunk, 1 - distance) for chunk, distance in zip(rows.chunks_from(table), distances, strict=True)]
 
-    def chunks(self, doc_id: str, *, vectors: bool = False) -> list[StoredChunk]:
-        """By ordinal."""
+    def _best_multivectors(self, query: FloatArray, k: int, condition: str | None) -> list[Hit]:
+        """By exact MaxSim over a scan of the vectors, which takes a seventh of the time of Lance's own (0.40).
+
+        The chunks themselves are read afterwards; where a writer was faster, both are done again.
+        """
         import pyarrow as pa  # type: ignore[import-untyped]
 
         from ctxindex_lancedb import rows
 
-        self._dim()
+        hits: list[Hit] = []
+        for _ in range(_ATTEMPTS):
+            scores = dict(nlargest(k, self._max_sims(query, condition), key=lambda found: found[1]))
+            batches = list(self._database.scan(self._chunks, list(rows.CHUNK_COLUMNS), sql.among("chunk_id", scores)))
+            chunks = rows.chunks_from(pa.Table.from_batches(batches)) if batches else []
+            hits = [to_hit(chunk, scores[chunk.chunk_id], best=float(len(query))) for chunk in chunks]
+            if len(hits) == len(scores):
+                break
+        return sorted(hits, key=lambda hit: -hit.score)
+
+    def _max_sims(self, query: FloatArray, condition: str | None) -> Iterator[tuple[str, float]]:
+        """The id and the score of every chunk that matches."""
+        from ctxindex_lancedb import rows
+
+        for batch in self._database.scan(self._chunks, ["chunk_id", "vector"], condition, rows=_SCANNED_AT_ONCE):
+            if len(batch):
+                scores = max_sim_joined(query, *rows.joined_multivectors(batch.column("vector")))
+                yield from zip(batch.column("chunk_id").to_pylist(), scores.tolist(), strict=True)
+
+    def chunks(self, doc_id: str, *, vectors: bool = False) -> list[StoredChunk]:
+        """By ordinal."""
+        import pyarrow as pa
+
+        from ctxindex_lancedb import rows
+
+        self._layout()
         columns = [*rows.CHUNK_COLUMNS, *(["vector"] if vectors else [])]
         batches = list(self._database.scan(self._chunks, columns, f"doc_id = {sql.quoted(doc_id)}"))
         found = rows.chunks_from(pa.Table.from_batches(batches)) if batches else []
@@ -191,17 +227,19 @@ class LanceStore:
 
     def _writing(self) -> None:
         """Begins every method that changes the index."""
-        self._dim()
+        self._layout()
         self._database.lock(self._index)
 
-    def _dim(self) -> int:
-        """The numbers in a vector; raises where there is no index, and so begins every method that needs one."""
-        if not self._known_dim:
+    def _layout(self) -> VectorLayout:
+        """What the vectors are; raises where there is no index, and so begins every method that needs one."""
+        from ctxindex_lancedb import rows
+
+        if self._known_layout is None:
             schema = self._database.schema(self._chunks) if self.read_spec() is not None else None
             if schema is None:
                 raise IndexNotFoundError(f"{self._where} does not exist")
-            self._known_dim = schema.field("vector").type.list_size
-        return self._known_dim
+            self._known_layout = rows.layout_of(schema)
+        return self._known_layout
 
 
 def _groups(names: Collection[str]) -> Iterator[list[str]]:

@@ -17,12 +17,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-import numpy as np
 import qdrant_edge as qe
 
 from ctxindex.errors import IndexNotFoundError, StoreError
 from ctxindex.stores.payload import NUMBERS
-from ctxindex_qdrant.engine import KEYWORD_FIELDS, VECTOR, Collection, JsonFilter, Point, Scored
+from ctxindex.types import VectorLayout
+from ctxindex_qdrant.engine import (
+    KEYWORD_FIELDS,
+    MULTIVECTOR,
+    OVERSAMPLING,
+    VECTOR,
+    Collection,
+    JsonFilter,
+    Point,
+    Scored,
+    only_vector,
+    vector_name,
+)
 
 if TYPE_CHECKING:
     from ctxindex.types import FloatArray
@@ -32,6 +43,9 @@ _COLLECTIONS: tuple[Collection, ...] = ("chunks", "docs")
 _NEVER_KB = 10**12
 """Size above which the engine would build an approximate index."""
 
+_QUANTIZED_FROM_KB = 1000
+"""Below that, searching the originals is as fast."""
+
 _PAGE = 1000
 
 
@@ -40,12 +54,13 @@ class EdgeEngine:
 
     max_points = 2048
     max_bytes = 8_000_000
+    rounds_queries = True
 
     def __init__(self, home: Path, label: str) -> None:
         self._home = home
         self._label = label
         self._shards: dict[Collection, qe.EdgeShard] = {}
-        self._dim = 0
+        self._layout: VectorLayout | None = None
         self._loading = threading.Lock()
         self._lock: TextIO | None = None
 
@@ -71,32 +86,29 @@ class EdgeEngine:
             text = (self._home / generation / "spec.json").read_text(encoding="utf-8")
             return cast("dict[str, Any]", json.loads(text)["spec"])
 
-    def create(self, spec: Mapping[str, Any], dim: int) -> None:
+    def create(self, spec: Mapping[str, Any], layout: VectorLayout, *, int8: bool = False) -> None:
         """Shards, then spec, then CURRENT."""
         self._take_lock()
         if self._generation() is not None:
             raise StoreError(f"{self._label} exists already")
         folder = self._home / GENERATION
+        made = {"dim": layout.dim, "multivector": layout.multivector, "spec": spec}
         with self._refusals():
             if folder.exists():
                 shutil.rmtree(folder)
             for collection in _COLLECTIONS:
-                _make_shard(folder / collection, collection, dim)
-            _write_atomically(folder / "spec.json", json.dumps({"dim": dim, "spec": spec}, ensure_ascii=False))
+                _make_shard(folder / collection, collection, _config(collection, layout, int8=int8))
+            _write_atomically(folder / "spec.json", json.dumps(made, ensure_ascii=False))
             _write_atomically(self._home / "CURRENT", GENERATION)
         self._load()
 
-    def dim(self) -> int:
+    def layout(self) -> VectorLayout:
         """As given to `create`."""
-        self._load()
-        return self._dim
+        return self._load()
 
     def upsert(self, collection: Collection, points: Sequence[Point]) -> None:
         """One entry of the write-ahead log."""
-        rows = [
-            qe.Point(point.id, {} if point.vector is None else {VECTOR: point.vector.tolist()}, dict(point.payload))
-            for point in points
-        ]
+        rows = [qe.Point(point.id, _named(point.vector), dict(point.payload)) for point in points]
         self._update(collection, qe.UpdateOperation.upsert_points(rows))
 
     def delete_ids(self, collection: Collection, ids: Sequence[str]) -> None:
@@ -124,7 +136,7 @@ class EdgeEngine:
             with self._refusals():
                 records, offset = self._shard(collection).scroll(request)
             for record in records:
-                yield Point(str(record.id), record.payload or {}, _vector_of(record) if vectors else None)
+                yield Point(str(record.id), record.payload or {}, only_vector(record.vector) if vectors else None)
             if offset is None:
                 return
 
@@ -133,18 +145,24 @@ class EdgeEngine:
         with self._refusals():
             return self._shard(collection).count(qe.CountRequest(exact=True, filter=edge_filter(where)))
 
-    def search(self, query: FloatArray, limit: int, where: JsonFilter | None) -> list[Scored]:
-        """Every chunk that matches is compared."""
+    def search(self, query: FloatArray, limit: int, where: JsonFilter | None, *, vectors: bool = False) -> list[Scored]:
+        """Every chunk that matches is compared; where multivectors are quantized, by these first."""
+        layout = self._load()
+        rescoring = qe.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
         request = qe.QueryRequest(
             limit=limit,
-            query=qe.Query.Nearest(query.tolist(), using=VECTOR),
+            query=qe.Query.Nearest(query.tolist(), using=vector_name(query)),
             filter=None if where is None else edge_filter(where),
-            params=qe.SearchParams(exact=True),
+            params=qe.SearchParams(quantization=rescoring) if layout.multivector else qe.SearchParams(exact=True),
             with_payload=True,
+            with_vector=vectors,
         )
         with self._refusals():
             found = self._shard("chunks").query(request)
-        return [Scored(Point(str(hit.id), hit.payload or {}), hit.score) for hit in found]
+        return [
+            Scored(Point(str(hit.id), hit.payload or {}, only_vector(hit.vector) if vectors else None), hit.score)
+            for hit in found
+        ]
 
     def maintain(self) -> None:
         """Merge and vacuum segments where the engine finds that due, then flush."""
@@ -155,7 +173,7 @@ class EdgeEngine:
 
     def close(self) -> None:
         """Flush and release the lock."""
-        shards, self._shards, self._dim = self._shards, {}, 0
+        shards, self._shards, self._layout = self._shards, {}, None
         with self._refusals():
             for shard in shards.values():
                 shard.flush()
@@ -178,29 +196,31 @@ class EdgeEngine:
         except OSError as error:
             raise StoreError(f"cannot read {self._label}: {error}") from error
 
-    def _load(self) -> None:
+    def _load(self) -> VectorLayout:
         with self._loading:
-            if not self._dim:
-                self._open_shards()
+            if self._layout is None:
+                self._layout = self._open_shards()
+            return self._layout
 
-    def _open_shards(self) -> None:
+    def _open_shards(self) -> VectorLayout:
         generation = self._generation()
         if generation is None:
             raise IndexNotFoundError(f"{self._label} does not exist")
         self._take_lock()
         try:
-            self._open_generation(generation)
+            return self._open_generation(generation)
         except BaseException:
             self._release_lock()
             raise
 
-    def _open_generation(self, generation: str) -> None:
+    def _open_generation(self, generation: str) -> VectorLayout:
         with self._refusals():
             folder = self._home / generation
             loaded = {collection: qe.EdgeShard.load(str(folder / collection)) for collection in _COLLECTIONS}
-            dim = int(json.loads((folder / "spec.json").read_text(encoding="utf-8"))["dim"])
+            made = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+            layout = VectorLayout(int(made["dim"]), bool(made.get("multivector")))
         self._shards.update(loaded)
-        self._dim = dim
+        return layout
 
     def _release_lock(self) -> None:
         if self._lock is not None:
@@ -254,20 +274,37 @@ def _edge_condition(part: Mapping[str, Any]) -> Any:
     return edge_filter(part)
 
 
-def _make_shard(folder: Path, collection: Collection, dim: int) -> None:
+def _make_shard(folder: Path, collection: Collection, config: qe.EdgeConfig) -> None:
     """An empty shard with its indexes, closed again."""
     folder.mkdir(parents=True)
-    shard = qe.EdgeShard.create(str(folder), _config(collection, dim))
+    shard = qe.EdgeShard.create(str(folder), config)
     for field, index in _field_indexes(collection):
         shard.update(qe.UpdateOperation.create_field_index(field, index))
     shard.close()
 
 
-def _config(collection: Collection, dim: int) -> qe.EdgeConfig:
+def _config(collection: Collection, layout: VectorLayout, *, int8: bool) -> qe.EdgeConfig:
     if collection == "docs":  # an engine without any vector is refused; a sparse one that no point has costs nothing
         return qe.EdgeConfig(sparse_vectors={"none": qe.EdgeSparseVectorParams()})
-    vectors = {VECTOR: qe.EdgeVectorParams(dim, qe.Distance.Cosine)}
-    return qe.EdgeConfig(vectors=vectors, optimizers=qe.EdgeOptimizersConfig(indexing_threshold=_NEVER_KB))
+    quantization = qe.ScalarQuantizationConfig(qe.ScalarType.Int8) if int8 else None
+    if layout.multivector:
+        # Dot, not cosine: the vectors are unit vectors, and MaxSim is defined by products.
+        name, params = (
+            MULTIVECTOR,
+            qe.EdgeVectorParams(
+                layout.dim,
+                qe.Distance.Dot,
+                multivector_config=qe.MultiVectorConfig(qe.MultiVectorComparator.MaxSim),
+                datatype=qe.VectorStorageDatatype.Float16,
+                quantization_config=quantization,
+                hnsw_config=qe.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
+            ),
+        )
+    else:
+        name, params = VECTOR, qe.EdgeVectorParams(layout.dim, qe.Distance.Cosine)
+    # Quantized vectors are made where an index would be, which with m=0 is no graph.
+    threshold = _QUANTIZED_FROM_KB if int8 else _NEVER_KB
+    return qe.EdgeConfig(vectors={name: params}, optimizers=qe.EdgeOptimizersConfig(indexing_threshold=threshold))
 
 
 def _field_indexes(collection: Collection) -> Iterator[tuple[str, Any]]:
@@ -279,8 +316,8 @@ def _field_indexes(collection: Collection) -> Iterator[tuple[str, Any]]:
         yield f"{NUMBERS}[].value", qe.FloatIndexParams(nested=NUMBERS)
 
 
-def _vector_of(record: qe.Record) -> FloatArray:
-    return np.asarray(cast("dict[str, Any]", record.vector)[VECTOR], dtype=np.float32)
+def _named(vector: FloatArray | None) -> dict[str, Any]:
+    return {} if vector is None else {vector_name(vector): vector.tolist()}
 
 
 def _write_atomically(path: Path, text: str) -> None:

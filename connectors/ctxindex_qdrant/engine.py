@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from ctxindex.stores.payload import FACETS
 
 if TYPE_CHECKING:
-    from ctxindex.types import FloatArray
+    from ctxindex.types import FloatArray, VectorLayout
 
 VECTOR = "dense"
-"""The name of the vector: named from the start, so that others can be added beside it."""
+MULTIVECTOR = "multi"
+"""Names of the vector of a point: named from the start, so that others can be added beside it."""
+
+OVERSAMPLING = 3.0
+"""Where multivectors are quantized, so many times the hits asked for are scored again from the float16 values."""
 
 KEYWORD_FIELDS: dict[Collection, tuple[str, ...]] = {
     "chunks": ("doc_id", "revision", FACETS),
@@ -31,7 +35,7 @@ JsonFilter: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """`id` is a UUID; `vector` is (dim,) float32, or None for records and where it was not asked for."""
+    """`id` is a UUID; `vector` is as of `StoredChunk`, or None for records and where it was not asked for."""
 
     id: str
     payload: Mapping[str, Any]
@@ -40,7 +44,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A point and its cosine similarity to a query."""
+    """A point and its cosine similarity to a query, or its MaxSim."""
 
     point: Point
     score: float
@@ -55,6 +59,9 @@ class Engine(Protocol):
     max_bytes: int
     """Bytes in one upsert, about."""
 
+    rounds_queries: bool
+    """Whether MaxSim is computed from a rounded query, and vectors come so cheaply that the store ranks again."""
+
     @property
     def label(self) -> str:
         """Where this is, for people."""
@@ -64,12 +71,15 @@ class Engine(Protocol):
         """What `create` was given; None before."""
         ...
 
-    def create(self, spec: Mapping[str, Any], dim: int) -> None:
-        """Make both collections, so that `read_spec` gives None until all is there. A half-made index is replaced."""
+    def create(self, spec: Mapping[str, Any], layout: VectorLayout, *, int8: bool = False) -> None:
+        """Make both collections, so that `read_spec` gives None until all is there. A half-made index is replaced.
+
+        `int8` asks for scalar quantization of the vectors, beside the originals.
+        """
         ...
 
-    def dim(self) -> int:
-        """The numbers in a vector."""
+    def layout(self) -> VectorLayout:
+        """As given to `create`."""
         ...
 
     def upsert(self, collection: Collection, points: Sequence[Point]) -> None:
@@ -96,8 +106,8 @@ class Engine(Protocol):
         """Exactly how many match."""
         ...
 
-    def search(self, query: FloatArray, limit: int, where: JsonFilter | None) -> list[Scored]:
-        """The nearest chunks, best first."""
+    def search(self, query: FloatArray, limit: int, where: JsonFilter | None, *, vectors: bool = False) -> list[Scored]:
+        """The nearest chunks, best first; `query` has the shape that the layout asks for."""
         ...
 
     def maintain(self) -> None:
@@ -107,3 +117,16 @@ class Engine(Protocol):
     def close(self) -> None:
         """Release; harmless when repeated."""
         ...
+
+
+def vector_name(vector: FloatArray) -> str:
+    """The name under which a vector, (dim,), or a multivector, (vectors, dim), is stored and asked for."""
+    return MULTIVECTOR if vector.ndim == 2 else VECTOR
+
+
+def only_vector(named: Any) -> FloatArray:
+    """The vector of a point as a client gives it, by name; a chunk has exactly one."""
+    import numpy as np
+
+    (numbers,) = named.values()
+    return np.asarray(numbers, dtype=np.float32)

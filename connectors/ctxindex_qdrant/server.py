@@ -12,14 +12,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-import numpy as np
 from qdrant_client import QdrantClient, models
 
 from ctxindex.errors import IndexNotFoundError, StoreError
 from ctxindex.stores.payload import NUMBERS
 from ctxindex.stores.retry import Backoff, retrying
+from ctxindex.types import VectorLayout
 from ctxindex_qdrant import refusals
-from ctxindex_qdrant.engine import KEYWORD_FIELDS, VECTOR, Collection, JsonFilter, Point, Scored
+from ctxindex_qdrant.engine import (
+    KEYWORD_FIELDS,
+    MULTIVECTOR,
+    OVERSAMPLING,
+    VECTOR,
+    Collection,
+    JsonFilter,
+    Point,
+    Scored,
+    only_vector,
+    vector_name,
+)
 
 if TYPE_CHECKING:
     from ctxindex.types import FloatArray
@@ -42,6 +53,7 @@ class ServerEngine:
 
     max_points = 256
     max_bytes = 4_000_000
+    rounds_queries = False  # it does, to float16; but hits with all their vectors are megabytes, and the error is 1e-4
 
     def __init__(self, client: QdrantClient, address: str, index: str, *, local: bool = False) -> None:
         self._client = client
@@ -53,7 +65,7 @@ class ServerEngine:
             "chunks": f"{index}__{GENERATION}",
             "docs": f"{index}__{GENERATION}_docs",
         }
-        self._dim = 0
+        self._layout: VectorLayout | None = None
         self.backoff = Backoff()
 
     @classmethod
@@ -95,9 +107,10 @@ class ServerEngine:
             )
         return cast("dict[str, Any]", metadata[SPEC_KEY])
 
-    def create(self, spec: Mapping[str, Any], dim: int) -> None:
+    def create(self, spec: Mapping[str, Any], layout: VectorLayout, *, int8: bool = False) -> None:
         """Collections, payload indexes, then the aliases."""
-        vectors = {VECTOR: models.VectorParams(size=dim, distance=models.Distance.COSINE)}
+        name = MULTIVECTOR if layout.multivector else VECTOR
+        vectors = {name: _vector_params(layout, int8=int8)}
         self._create_collection("chunks", vectors, None)
         self._create_collection("docs", {}, {SPEC_KEY: dict(spec)})
         aliases = [
@@ -107,21 +120,23 @@ class ServerEngine:
             for each in self._names
         ]
         self._call(lambda: self._client.update_collection_aliases(change_aliases_operations=aliases))
-        self._dim = dim
+        self._layout = layout
 
-    def dim(self) -> int:
+    def layout(self) -> VectorLayout:
         """As given to `create`."""
-        if not self._dim:
+        if self._layout is None:
             info = self._call(lambda: self._client.get_collection(self._aliases["chunks"]))
-            self._dim = cast("dict[str, models.VectorParams]", info.config.params.vectors)[VECTOR].size
-        return self._dim
+            vectors = cast("dict[str, models.VectorParams]", info.config.params.vectors)
+            ((name, params),) = vectors.items()
+            self._layout = VectorLayout(params.size, name == MULTIVECTOR)
+        return self._layout
 
     def upsert(self, collection: Collection, points: Sequence[Point]) -> None:
         """One request."""
         rows = [
             models.PointStruct(
                 id=point.id,
-                vector={} if point.vector is None else {VECTOR: point.vector.tolist()},
+                vector={} if point.vector is None else {vector_name(point.vector): point.vector.tolist()},
                 payload=dict(point.payload),
             )
             for point in points
@@ -148,7 +163,7 @@ class ServerEngine:
         while True:
             records, offset = self._scroll_page(collection, condition, offset, vectors)
             for record in records:
-                yield Point(str(record.id), record.payload or {}, _vector_of(record) if vectors else None)
+                yield Point(str(record.id), record.payload or {}, only_vector(record.vector) if vectors else None)
             if offset is None:
                 return
 
@@ -157,21 +172,27 @@ class ServerEngine:
         alias, condition = self._aliases[collection], _filter(where)
         return self._call(lambda: self._client.count(alias, count_filter=condition, exact=True)).count
 
-    def search(self, query: FloatArray, limit: int, where: JsonFilter | None) -> list[Scored]:
+    def search(self, query: FloatArray, limit: int, where: JsonFilter | None, *, vectors: bool = False) -> list[Scored]:
         """One request."""
         numbers = query.tolist()
+        several = query.ndim == 2
         condition = None if where is None else _filter(where)
         found = self._call(
             lambda: self._client.query_points(
                 self._aliases["chunks"],
                 query=numbers,
-                using=VECTOR,
+                using=vector_name(query),
                 limit=limit,
                 query_filter=condition,
+                search_params=_rescoring() if several and not self._local else None,
                 with_payload=True,
+                with_vectors=vectors,
             )
         )
-        return [Scored(Point(str(hit.id), hit.payload or {}), hit.score) for hit in found.points]
+        return [
+            Scored(Point(str(hit.id), hit.payload or {}, only_vector(hit.vector) if vectors else None), hit.score)
+            for hit in found.points
+        ]
 
     def maintain(self) -> None:
         """The server looks after itself."""
@@ -234,8 +255,22 @@ def _filter(where: JsonFilter) -> models.Filter:
     return models.Filter.model_validate(where)
 
 
-def _vector_of(record: models.Record) -> FloatArray:
-    return np.asarray(cast("dict[str, Any]", record.vector)[VECTOR], dtype=np.float32)
+def _vector_params(layout: VectorLayout, *, int8: bool) -> models.VectorParams:
+    quantization = models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8))
+    if not layout.multivector:
+        return models.VectorParams(size=layout.dim, distance=models.Distance.COSINE)
+    return models.VectorParams(
+        size=layout.dim,
+        distance=models.Distance.DOT,  # unit vectors, and MaxSim is defined by products
+        multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+        datatype=models.Datatype.FLOAT16,
+        quantization_config=quantization if int8 else None,
+        hnsw_config=models.HnswConfigDiff(m=0),  # a graph over token vectors costs much and finds little
+    )
+
+
+def _rescoring() -> models.SearchParams:
+    return models.SearchParams(quantization=models.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING))
 
 
 def _public(url: str) -> str:

@@ -19,6 +19,7 @@ from ctxindex.stores.facets import reduce_filter
 from ctxindex.stores.payload import from_payload, to_hit, to_payload
 from ctxindex.stores.protocol import Counts, StoreLocation
 from ctxindex.stores.replacing import recover_documents, replace_documents
+from ctxindex.stores.vectors import SPARE_CANDIDATES, as_stored, check_chunks, check_query, rank_again
 from ctxindex.types import DocumentRecord
 from ctxindex_qdrant import filters
 from ctxindex_qdrant.engine import Engine, Point, Scored
@@ -41,24 +42,28 @@ _ATTEMPTS = 5
 class QdrantStore:
     """One index on one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, int8: bool = False) -> None:
         self._engine = engine
+        self._int8 = int8
 
     @classmethod
     def connect(cls, location: StoreLocation) -> QdrantStore:
         """A server at `location.url` or at `QDRANT_URL`; without either, the folder `qdrant` in `location.path`.
 
         A server's key comes from `QDRANT_API_KEY`. The option `embedded` asks for the folder even where `QDRANT_URL` is
-        set. The URL `:memory:` is the client's own toy server in this process, for tests.
+        set. The option `quantization=int8` makes an index of multivectors keep them in int8 too and search these
+        first, scoring the best again in float16. The URL `:memory:` is the client's own toy server in this process, for
+        tests.
         """
+        int8 = _wants_int8(location.options)
         url = location.url or ("" if location.options.get("embedded") else os.environ.get("QDRANT_URL", ""))
         if url:
             from ctxindex_qdrant.server import ServerEngine
 
-            return cls(ServerEngine.connect(url, location.index, memory=str(location.path)))
+            return cls(ServerEngine.connect(url, location.index, memory=str(location.path)), int8=int8)
         from ctxindex_qdrant.edge import EdgeEngine
 
-        return cls(EdgeEngine.connect(location.path / "qdrant", location.index))
+        return cls(EdgeEngine.connect(location.path / "qdrant", location.index), int8=int8)
 
     @property
     def location(self) -> str:
@@ -71,15 +76,15 @@ class QdrantStore:
 
     def create(self, spec: Mapping[str, Any], layout: VectorLayout) -> None:
         """Make the index."""
-        if layout.multivector:
-            raise StoreError("this version of the Qdrant connector stores one vector a chunk, not multivectors")
+        if self._int8 and not layout.multivector:
+            raise StoreError("quantization=int8 is for indexes of multivectors; this one has one vector a chunk")
         if self.read_spec() is not None:
             raise StoreError(f"{self.location} exists already")
-        self._engine.create(spec, layout.dim)
+        self._engine.create(spec, layout, int8=self._int8)
 
     def records(self, doc_ids: Collection[str] | None = None) -> Iterator[DocumentRecord]:
         """Read in pages while the caller consumes them."""
-        self._engine.dim()
+        self._engine.layout()
         if doc_ids is None:
             points = self._engine.scroll("docs", None)
         else:
@@ -89,7 +94,7 @@ class QdrantStore:
 
     def put_records(self, records: Sequence[DocumentRecord]) -> None:
         """Durable on return."""
-        self._engine.dim()
+        self._engine.layout()
         self._upsert("docs", (Point(_record_id(record.doc_id), record.to_json()) for record in records))
 
     def delete_records(self, doc_ids: Collection[str]) -> None:
@@ -99,11 +104,9 @@ class QdrantStore:
 
     def write_chunks(self, chunks: Sequence[StoredChunk]) -> None:
         """In several requests."""
-        dim = self._engine.dim()
-        for chunk in chunks:
-            if chunk.vector is None or chunk.vector.shape != (dim,):
-                raise StoreError(f"a chunk of {chunk.doc_id} has no vector of {dim} numbers")
-        self._upsert("chunks", (Point(chunk.chunk_id, to_payload(chunk), chunk.vector) for chunk in chunks))
+        layout = self._engine.layout()
+        check_chunks(chunks, layout)
+        self._upsert("chunks", (_point(chunk, layout) for chunk in chunks))
 
     def delete_chunks(self, live: Mapping[str, str]) -> None:
         """Every other revision of these documents."""
@@ -116,7 +119,7 @@ class QdrantStore:
 
     def replace(self, documents: Sequence[DocumentRevision]) -> None:
         """Five steps, see `ctxindex.stores.replacing`."""
-        self._engine.dim()
+        self._engine.layout()
         replace_documents(self, documents, atomic=False)
 
     def recover(self) -> list[str]:
@@ -125,7 +128,7 @@ class QdrantStore:
 
     def delete(self, doc_ids: Collection[str]) -> None:
         """Chunks, then records: what is left of a killed delete is still listed, and deleted next time."""
-        self._engine.dim()
+        self._engine.layout()
         self.delete_chunks(dict.fromkeys(doc_ids, ""))
         self.delete_records(doc_ids)
 
@@ -136,24 +139,25 @@ class QdrantStore:
         chunks are not among the hits. So where anything is dropped, a search counts only if the records said the same
         before and after it.
         """
-        dim = self._engine.dim()
-        if query.shape != (dim,):
-            raise StoreError(f"{self.location} holds vectors of {dim} numbers; the query has the shape {query.shape}")
+        layout = self._engine.layout()
+        query = check_query(query, layout, self.location)
+        again = layout.multivector and self._engine.rounds_queries
         if k < 1:
             return []
         condition = None if where is None else filters.condition(reduce_filter(where))
-        limit, attempts = k + _SPARE_HITS, 0
+        wanted = k + SPARE_CANDIDATES if again else k
+        limit, attempts = wanted + _SPARE_HITS, 0
         before: dict[str, str] = {}
         while True:
-            found = self._engine.search(query, limit, condition)
+            found = self._engine.search(query, limit, condition, vectors=again)
             after = self._revisions({_doc_id(hit) for hit in found})
             live = [hit for hit in found if after.get(_doc_id(hit)) == hit.point.payload["revision"]]
             settled = len(live) == len(found) or all(before.get(doc_id) == after[doc_id] for doc_id in after)
             before.update(after)
             if not settled and attempts < _ATTEMPTS:
                 attempts += 1
-            elif len(live) >= k or len(found) < limit:
-                return [to_hit(from_payload(hit.point.payload), hit.score) for hit in live[:k]]
+            elif len(live) >= wanted or len(found) < limit:
+                return _hits(query, live, k, again=again)
             else:
                 limit *= 2
 
@@ -176,7 +180,7 @@ class QdrantStore:
 
     def maintain(self) -> None:
         """What the engine needs."""
-        self._engine.dim()
+        self._engine.layout()
         self._engine.maintain()
 
     def close(self) -> None:
@@ -191,6 +195,27 @@ class QdrantStore:
         limits = {"max_items": self._engine.max_points, "max_bytes": self._engine.max_bytes}
         for batch in batches(points, **limits, size=_request_bytes):
             self._engine.upsert(collection, batch)
+
+
+def _hits(query: FloatArray, live: Sequence[Scored], k: int, *, again: bool) -> list[Hit]:
+    if again:
+        return rank_again(query, [from_payload(hit.point.payload, hit.point.vector) for hit in live], k)
+    best = 1.0 if query.ndim == 1 else float(len(query))
+    return [to_hit(from_payload(hit.point.payload), hit.score, best=best) for hit in live[:k]]
+
+
+def _point(chunk: StoredChunk, layout: VectorLayout) -> Point:
+    vector = chunk.vector
+    if layout.multivector and vector is not None:
+        vector = as_stored(vector)  # also where the engine would keep more, so that all engines answer alike
+    return Point(chunk.chunk_id, to_payload(chunk), vector)
+
+
+def _wants_int8(options: Mapping[str, str]) -> bool:
+    asked = options.get("quantization")
+    if asked not in (None, "int8"):
+        raise StoreError(f"quantization={asked} is not known to the Qdrant connector: int8, or leave it out")
+    return asked == "int8"
 
 
 def _doc_id(hit: Scored) -> str:

@@ -15,7 +15,7 @@ import click
 import ctxindex
 from ctxindex.errors import CtxIndexError
 
-COMMANDS = ("ingest", "search", "status", "version")
+COMMANDS = ("ingest", "search", "status", "models", "version")
 INTERRUPTED = 130
 
 

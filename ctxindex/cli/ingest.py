@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctxindex.chunking import CHUNKERS
-from ctxindex.cli.options import device_option, json_option, model_option, store_options
+from ctxindex.cli.options import device_option, json_option, model_option, store_options, trust_option, window_size
 from ctxindex.cli.output import plural, print_json
 from ctxindex.cli.progress import choose
-from ctxindex.spec import METHODS
+from ctxindex.spec import ISOLATED, METHODS, OWNERS
 
 if TYPE_CHECKING:
-    from ctxindex.index import Index, IngestReport
+    from ctxindex.index import Index
+    from ctxindex.reports import IngestReport
 
 SOME_FAILED = 3
 _SHOWN = 10
+_MAX_TOKENS = "Size of a window; model: what it was trained with.  [default: what it can read]"
+_ANCHOR = "Late: begin each later window with the document's first N tokens.  [default: 0]"
+_ANCHOR_TITLE = "Late: begin each window with the document's title."
+_OWNER = "Late: which window a chunk in several is taken from.  [default: centre]"
+_BLEND = "Late: weight of the vector of the chunk alone, 0 to less than 1.  [default: 0]"
+_ISOLATED = "Late, with --blend: the chunk alone, or with its title.  [default: chunk]"
+_FORCE_MEAN = "Take means of token states although the model was not trained for them."
 
 
 @click.command("ingest")
@@ -29,8 +37,18 @@ _SHOWN = 10
 @click.option("--chunk-unit", type=click.Choice(["tokens", "chars"]), help="What sizes count.  [default: tokens]")
 @click.option("--chunk-overlap", type=int, metavar="N", help="What a chunk repeats of the one before.  [default: 0]")
 @click.option("--chunker", type=click.Choice(CHUNKERS), help="Where to cut.  [default: markdown]")
-@click.option("--max-tokens", type=int, metavar="N", help="Size of a window.  [default: what the model can read]")
+@click.option("--max-tokens", type=window_size, metavar="N|model", help=_MAX_TOKENS)
+@click.option("--anchor", type=int, metavar="N", help=_ANCHOR)
+@click.option("--anchor-title", is_flag=True, default=None, help=_ANCHOR_TITLE)
+@click.option("--owner", type=click.Choice(OWNERS), help=_OWNER)
+@click.option("--blend", type=float, metavar="B", help=_BLEND)
+@click.option("--isolated", type=click.Choice(ISOLATED), help=_ISOLATED)
+@click.option("--dims", type=int, metavar="N", help="Keep the first N numbers of a vector.  [default: all]")
+@click.option("--force-mean", is_flag=True, default=None, help=_FORCE_MEAN)
+@trust_option
 @click.option("--dtype", metavar="NAME", help="float32, bfloat16 or float16.  [default: float32]")
+@click.option("--pool-factor", type=int, metavar="N", help="Late interaction: keep 1/N of the vectors.  [default: 1]")
+@click.option("--skiplist", type=click.Choice(["none", "model"]), help="Late interaction: tokens to leave out.")
 @device_option
 @click.option("--include", multiple=True, metavar="GLOB", help="Of the files in folders, take only those that match.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Of the files in folders, leave out those that match.")
@@ -54,10 +72,10 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None
     from ctxindex.config import SETTINGS
     from ctxindex.index import Index
 
-    as_json, quiet = given.pop("as_json"), given.pop("quiet")
+    as_json, quiet, trusted = given.pop("as_json"), given.pop("quiet"), given.pop("trust_remote_code")
     settings = {name: given.pop(name) for name in list(given) if name in SETTINGS}
     progress = choose(quiet)
-    with Index.open(**settings) as index:
+    with Index.open(trust_remote_code=trusted, **settings) as index:
         is_new = index.spec is None
         try:
             report = index.ingest(*paths, progress=progress, **given)

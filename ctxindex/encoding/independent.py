@@ -1,8 +1,10 @@
 """Independent embedding: every chunk is encoded alone, as the model embeds any text. What context is measured against.
 
-Every chunk has a row of its own. As a method, a row is pooled whole, CLS and separator included (`inclusive`), which is
-what mean-pooled models of Sentence-Transformers do. As the *isolated view* of a blend it is pooled like the contextual
-one (`strict`: the chunk's own tokens), so that the two can be mixed; it may carry the title, unpooled, in front.
+Every chunk has a row of its own. As a method, a row is pooled as the model pools any text: the mean of the whole row,
+CLS and separator included (`inclusive`), without CLS and prompt (`no-prompt`), or the one state of `cls` or
+`lasttoken`. A chunk in several rows is the mean over all of them. As the *isolated view* of a blend it is pooled like
+the contextual one (`strict`: the chunk's own tokens), so that the two can be mixed; it may carry the title, unpooled,
+in front.
 """
 
 from __future__ import annotations
@@ -17,14 +19,16 @@ from ctxindex.encoding.windows import cut_pieces
 
 if TYPE_CHECKING:
     from ctxindex.encoding.tokenizer import Ids
+    from ctxindex.spec import PoolingName
 
 
-def independent_rows(chunks: Sequence[Ids], frame: Frame) -> Iterator[Row]:
-    """One row a chunk, `[CLS] prefix chunk [SEP]`, pooled whole; a chunk too long for a row gives several."""
+def independent_rows(chunks: Sequence[Ids], frame: Frame, pooling: PoolingName = "inclusive") -> Iterator[Row]:
+    """One row a chunk, `[CLS] prefix chunk [SEP]`, pooled as `pooling` says; one too long for a row gives several."""
     for piece in cut_pieces([len(ids) for ids in chunks], frame.room - 1):
         content = chunks[piece.chunk][piece.start : piece.end]
-        ids = np.concatenate([[frame.cls_id], frame.prefix, content, [frame.sep_id]]).astype(np.int32)
-        yield Row(ids, (Place(piece.chunk, 0, len(ids)),), len(content), (0,))
+        ids = _closed(frame, [frame.opening, content])
+        start, end = _pooled(pooling, len(ids), frame)
+        yield Row(ids, (Place(piece.chunk, start, end),), len(content), (0,))
 
 
 def isolated_rows(chunks: Sequence[Ids], frame: Frame, title: Ids | None = None) -> Iterator[Row]:
@@ -32,10 +36,24 @@ def isolated_rows(chunks: Sequence[Ids], frame: Frame, title: Ids | None = None)
 
     `title`, (tokens,) int32, is cut to a quarter of the row.
     """
-    lead = [] if title is None or not len(title) else [title[: frame.room // 4 - 1], [frame.sep_id]]
-    opening = np.concatenate([[frame.cls_id], frame.prefix, *lead]).astype(np.int32)
+    opening = frame.opening
+    if title is not None and len(title):
+        opening = np.concatenate([opening, title[: frame.room // 4 - 1], [frame.sep_id]]).astype(np.int32)
     for piece in cut_pieces([len(ids) for ids in chunks], frame.max_tokens - len(opening) - 1):
         content = chunks[piece.chunk][piece.start : piece.end]
-        ids = np.concatenate([opening, content, [frame.sep_id]]).astype(np.int32)
         place = Place(piece.chunk, len(opening), len(opening) + len(content))
-        yield Row(ids, (place,), 0, (0,), isolated=True)
+        yield Row(_closed(frame, [opening, content]), (place,), 0, (0,), isolated=True)
+
+
+def _closed(frame: Frame, parts: list[Ids]) -> Ids:
+    """The parts as one row, with the separator behind them where texts end with one."""
+    return np.concatenate([*parts, [frame.sep_id] if frame.closed else []]).astype(np.int32)
+
+
+def _pooled(pooling: PoolingName, length: int, frame: Frame) -> tuple[int, int]:
+    """The positions of a row that its vector is the mean of."""
+    if pooling == "cls":
+        return 0, 1
+    if pooling == "lasttoken":
+        return length - 1, length
+    return (frame.prompt_length if pooling == "no-prompt" else 0), length

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctxindex.encoding.rows import Frame, Place, Row
-from ctxindex.encoding.windows import Owner, Piece, WindowPlan, cut_pieces, plan_windows
+from ctxindex.encoding.windows import Piece, WindowPlan, cut_pieces, plan_windows
+from ctxindex.spec import Owner
 
 if TYPE_CHECKING:
     from ctxindex.encoding.tokenizer import Ids
@@ -90,9 +91,9 @@ def _row(pieces: Sequence[Piece], tokens: Sequence[Ids], plan: WindowPlan, frame
     head = _nearest(opening.head, range(len(opening.head)), missing, from_end=False) if plan.first else []
     lead = [*opening.title, *head, *before]
     parts = [*lead, *tokens[plan.first : plan.last], *after]
-    ids: list[Ids | list[int]] = [[frame.cls_id], frame.prefix]
+    ids: list[Ids | list[int]] = [frame.opening]
+    position = len(frame.opening)
     starts: list[int] = []
-    position = 1 + len(frame.prefix)
     for part in parts:
         starts.append(position)
         ids += [part, [frame.sep_id]]

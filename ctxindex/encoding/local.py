@@ -17,10 +17,11 @@ import numpy as np
 from ctxindex.encoding.backbone import Backbone, TransformerBackbone
 from ctxindex.encoding.batching import cut_batches, prefetch
 from ctxindex.encoding.checkpoint import Checkpoint
+from ctxindex.encoding.fitness import text_pooling
+from ctxindex.encoding.head import Head
 from ctxindex.encoding.independent import independent_rows, isolated_rows
 from ctxindex.encoding.job import DocumentJob
 from ctxindex.encoding.late import Anchor, late_rows
-from ctxindex.encoding.pooling import unit_rows
 from ctxindex.encoding.rows import Frame, Row
 from ctxindex.encoding.tokenizer import ModelTokenizer
 from ctxindex.errors import UsageError
@@ -29,7 +30,7 @@ from ctxindex.spec import EncoderSpec
 from ctxindex.types import ChunkedDocument, Document, EncodedDocument, FailedDocument
 
 if TYPE_CHECKING:
-    from ctxindex.encoding.encoder import EncoderOptions
+    from ctxindex.encoding.options import EncoderOptions
     from ctxindex.encoding.tokenizer import Ids
     from ctxindex.types import FloatArray
 
@@ -45,7 +46,7 @@ Waiting = TypeVar("Waiting")
 
 
 @dataclass(frozen=True, slots=True)
-class _Task(Generic[Waiting]):
+class Task(Generic[Waiting]):
     """A row, and who waits for its sums."""
 
     owner: Waiting
@@ -53,6 +54,7 @@ class _Task(Generic[Waiting]):
 
     @property
     def length(self) -> int:
+        """Tokens, special tokens included."""
         return self.row.length
 
 
@@ -68,7 +70,9 @@ class LocalEncoder:
         backbone: Backbone | None = None,
     ) -> None:
         self.spec = spec
-        self.tokenizer = ModelTokenizer(checkpoint.backbone)
+        self.tokenizer = ModelTokenizer(checkpoint.backbone, lower_case=checkpoint.lower_case)
+        self._head = Head(checkpoint.layers, spec.dim)
+        self._pooling = text_pooling(checkpoint, spec.force_mean)
         self._checkpoint = checkpoint
         self._device = options.device
         self._budget = options.batch_tokens or BATCH_TOKENS
@@ -87,72 +91,95 @@ class LocalEncoder:
         """See `Encoder.encode_queries`. A query longer than a window is cut, with a warning in the log."""
         frame = self._frame(self.spec.query_prefix)
         rows: list[Row] = []
-        for query, ids in zip(queries, self.tokenizer.ids(queries), strict=True):
-            if not len(ids):
-                raise UsageError(f"there is nothing in the query {query!r} that the model can read")
+        for ids in self._query_ids(queries, frame.lead):
             if len(ids) > frame.room - 1:
                 _log.warning("a query of %d tokens was cut to the %d the model can read", len(ids), frame.room - 1)
-            rows.extend(independent_rows([ids[: frame.room - 1]], frame))
+            rows.extend(independent_rows([ids[: frame.room - 1]], frame, self._pooling))
         if not rows:
             return np.empty((0, self.spec.dim), dtype=np.float32)
-        vectors = np.empty((len(rows), self.spec.dim), dtype=np.float32)
-        for task, sums in self._sums([_Task(number, row) for number, row in enumerate(rows)]):
-            vectors[task.owner] = sums[0] / task.length
-        return unit_rows(vectors)
+        pooled: dict[int, FloatArray] = {}
+        for task, sums in self._sums([Task(number, row) for number, row in enumerate(rows)]):
+            (place,) = task.row.places
+            pooled[task.owner] = sums[0] / np.float32(place.end - place.start)
+        return self._head(np.stack([pooled[number] for number in range(len(rows))]))
+
+    def _query_ids(self, queries: Sequence[str], lead: str) -> list[Ids]:
+        found = self.tokenizer.ids([lead + query for query in queries])
+        for query, ids in zip(queries, found, strict=True):
+            if not len(ids) or not query.strip():
+                raise UsageError(f"there is nothing in the query {query!r} that the model can read")
+        return found
 
     def _jobs(self, documents: Iterable[ChunkedDocument], frame: Frame) -> Iterator[DocumentJob | FailedDocument]:
         """Runs in the prefetching thread."""
         for source in documents:
             with self._meter.time("tokenise"):
-                chunks = self.tokenizer.ids([chunk.text for chunk in source.chunks])
-                rows = self._rows(source.document, chunks, frame) if all(map(len, chunks)) else []
+                title = self._title(source.document, frame.lead)
+                chunks = self._chunk_ids(source, frame.lead, titled=self.spec.anchor_title and bool(len(title)))
+                rows = self._rows(source, chunks, title, frame) if all(map(len, chunks)) else []
             if rows:
-                yield DocumentJob(source, rows, self.spec.dim, self.spec.blend, sum(map(len, chunks)))
+                yield self._job(source, rows, sum(map(len, chunks)))
             else:
                 reason = "a chunk has no tokens that the model can read"
                 yield FailedDocument(source.document.doc_id, reason, source.document.source_hash)
 
-    def _rows(self, document: Document, chunks: Sequence[Ids], frame: Frame) -> list[Row]:
-        spec = self.spec
-        if spec.method == "independent":
-            return list(independent_rows(chunks, frame))
-        title = self._title(document)
-        anchor = Anchor(title if spec.anchor_title else title[:0], spec.anchor)
-        rows = list(late_rows(chunks, frame, spec.overlap, anchor, "centre" if spec.owner == "none" else spec.owner))
-        if spec.blend:
-            rows += isolated_rows(chunks, frame, title if spec.isolated == "title" else None)
+    def _job(self, source: ChunkedDocument, rows: list[Row], n_tokens: int) -> DocumentJob:
+        return DocumentJob(source, rows, self._head, n_tokens, self.spec.blend)
+
+    def _chunk_ids(self, source: ChunkedDocument, lead: str, *, titled: bool) -> list[Ids]:
+        """The ids of the chunks: what follows a prefix directly is read with the blank that the prefix ends in."""
+        texts = [chunk.text for chunk in source.chunks]
+        behind = len(texts) if self.spec.method == "independent" else 0 if titled else 1
+        return self.tokenizer.ids([lead + text for text in texts[:behind]] + texts[behind:])
+
+    def _rows(self, source: ChunkedDocument, chunks: list[Ids], title: Ids, frame: Frame) -> list[Row]:
+        if self.spec.method == "independent":
+            return list(independent_rows(chunks, frame, self._pooling))
+        rows = self._windows(chunks, title, frame)
+        if self.spec.blend:
+            shown = title if self.spec.isolated == "title" else title[:0]
+            if frame.lead:  # a chunk stands elsewhere here than in the windows
+                texts = [chunk.text for chunk in source.chunks]
+                chunks = self.tokenizer.ids(texts if len(shown) else [frame.lead + text for text in texts])
+            rows += isolated_rows(chunks, frame, shown)
         return rows
 
-    def _title(self, document: Document) -> Ids:
-        """The ids of the title; none where there is no title, or the text begins with it and so says it already."""
-        title = " ".join((document.title or "").split())
+    def _windows(self, chunks: Sequence[Ids], title: Ids, frame: Frame) -> list[Row]:
+        spec = self.spec
+        anchor = Anchor(title if spec.anchor_title else title[:0], spec.anchor)
+        return list(late_rows(chunks, frame, spec.overlap, anchor, "centre" if spec.owner == "none" else spec.owner))
+
+    def _title(self, document: Document, lead: str) -> Ids:
+        """The ids of the title, where it is wanted; none where the text begins with it and so says it already."""
+        wanted = self.spec.anchor_title or (self.spec.blend and self.spec.isolated == "title")
+        title = " ".join((document.title or "").split()) if wanted else ""
         opening = " ".join(document.text[: 2 * len(title) + 100].split())
         if not title or opening.casefold().startswith(title.casefold()):
             return np.empty(0, dtype=np.int32)
-        return self.tokenizer.ids([title])[0]
+        return self.tokenizer.ids([lead + title])[0]
 
     def _encode(self, jobs: Iterable[DocumentJob | FailedDocument]) -> Iterator[EncodedDocument | FailedDocument]:
-        pool: list[_Task[DocumentJob]] = []
+        pool: list[Task[DocumentJob]] = []
         held = 0
         for job in jobs:
             if isinstance(job, FailedDocument):
                 yield job
                 continue
             for row in job.rows:
-                pool.append(_Task(job, row))
+                pool.append(Task(job, row))
                 held += row.length
                 if held >= _POOL_BATCHES * self._budget:
                     yield from self._run(pool)
                     pool, held = [], 0
         yield from self._run(pool)
 
-    def _run(self, pool: Sequence[_Task[DocumentJob]]) -> Iterator[EncodedDocument | FailedDocument]:
+    def _run(self, pool: Sequence[Task[DocumentJob]]) -> Iterator[EncodedDocument | FailedDocument]:
         for task, sums in self._sums(pool):
             self._meter.tokens(task.row.content)
             if task.owner.add(task.row, sums):
                 yield task.owner.result()
 
-    def _sums(self, tasks: Sequence[_Task[Waiting]]) -> Iterator[tuple[_Task[Waiting], FloatArray]]:
+    def _sums(self, tasks: Sequence[Task[Waiting]]) -> Iterator[tuple[Task[Waiting], FloatArray]]:
         """Each task with the sums of its row's places, (places, dim) float32."""
         for batch in cut_batches(tasks, self._budget):
             sums = self.load().place_sums([task.row for task in batch])
@@ -176,12 +203,17 @@ class LocalEncoder:
                 dtype=self.spec.dtype,
                 device=self._device,
                 meter=self._meter,
+                layers=self._checkpoint.token_layers,
+                remote_code=self._checkpoint.facts.remote,
             )
         return self._backbone
 
     def _frame(self, prefix: str) -> Frame:
-        ids = self.tokenizer.ids([prefix])[0] if prefix else np.empty(0, dtype=np.int32)
-        return Frame(self.tokenizer.cls_id, self.tokenizer.sep_id, ids, self.spec.max_tokens)
+        cls_id = self.tokenizer.cls_id
+        ids, lead = self.tokenizer.prefix(prefix)
+        # Sentence-Transformers measures a prompt alone, with the blank that in a row belongs to the first word.
+        measured = len(self.tokenizer.ids([prefix])[0]) + (cls_id is not None) if prefix else 0
+        return Frame(cls_id, self.tokenizer.sep_id, ids, self.spec.max_tokens, lead, measured, self.tokenizer.closes)
 
 
 def _weight(job: DocumentJob | FailedDocument) -> int:

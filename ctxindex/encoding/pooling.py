@@ -21,27 +21,33 @@ if TYPE_CHECKING:
 
 
 class MeanPool:
-    """The running sums of one document: (chunks, dim) float32, and a count for each chunk."""
+    """The running sums of one document: (chunks, width) float32, and a count for each chunk.
 
-    def __init__(self, chunks: int, dim: int) -> None:
-        self._sums = np.zeros((chunks, dim), dtype=np.float32)
+    The width is that of the first sum: states may be wider than the vectors that a model makes of their mean.
+    """
+
+    def __init__(self, chunks: int) -> None:
+        self._sums = np.zeros((chunks, 0), dtype=np.float32)
         self._counts = np.zeros(chunks, dtype=np.int64)
 
     def add(self, chunk: int, total: FloatArray, count: int) -> None:
-        """Add `total`, (dim,) float32, the sum of `count` token states of chunk number `chunk`."""
+        """Add `total`, (width,) float32, the sum of `count` token states of chunk number `chunk`."""
+        if not self._sums.size:
+            self._sums = np.zeros((len(self._counts), len(total)), dtype=np.float32)
         self._sums[chunk] += total
         self._counts[chunk] += count
 
-    def vectors(self) -> FloatArray:
-        """(chunks, dim) float32 with unit rows.
+    def means(self) -> FloatArray:
+        """(chunks, width) float32: the mean of each chunk's states, not normalised.
 
         Raises:
-            DocumentError: a chunk without tokens, or states that are not numbers; a zero vector is never returned.
+            DocumentError: a chunk without tokens.
         """
         if not self._counts.all():
             missing = int(np.flatnonzero(self._counts == 0)[0])
             raise DocumentError(f"chunk {missing} has no tokens that the model can read")
-        return unit_rows(self._sums / self._counts[:, None])
+        means: FloatArray = (self._sums / self._counts[:, None]).astype(np.float32)
+        return means
 
 
 def unit_rows(vectors: npt.NDArray[np.floating]) -> FloatArray:

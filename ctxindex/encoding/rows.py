@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from ctxindex.encoding.tokenizer import Ids
 
@@ -44,14 +46,27 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What every row of an encoder has: the ids around the content, and the most tokens a row may have."""
+    """What every row of an encoder has: the ids around the content, and the most tokens a row may have.
 
-    cls_id: int
+    `cls_id` is None where a model begins with its text. `lead` is the blank that the prefix ends in: a tokenizer may
+    glue it to the next word, so the prefix is tokenised without it and the first text with it. `prompt_length` counts
+    the tokens that a pooling without the prompt leaves out. A text of its own ends with the separator if `closed`.
+    """
+
+    cls_id: int | None
     sep_id: int
     prefix: Ids
     max_tokens: int
+    lead: str = ""
+    prompt_length: int = 0
+    closed: bool = True
+
+    @property
+    def opening(self) -> Ids:
+        """CLS, where there is one, and the prefix."""
+        return self.prefix if self.cls_id is None else np.concatenate([[self.cls_id], self.prefix]).astype(np.int32)
 
     @property
     def room(self) -> int:
         """Tokens behind CLS and prefix."""
-        return self.max_tokens - 1 - len(self.prefix)
+        return self.max_tokens - len(self.prefix) - (self.cls_id is not None)

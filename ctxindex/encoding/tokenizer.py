@@ -16,7 +16,7 @@ from ctxindex.errors import ModelError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from tokenizers import Encoding
+    from tokenizers import Encoding, Tokenizer
 
     Ids = npt.NDArray[np.int32]
 
@@ -27,23 +27,20 @@ _SLICE = 256
 class ModelTokenizer:
     """The fast tokenizer of a model folder, with the ids of its special tokens. Safe to share between threads.
 
+    `cls_id` is None where a model begins with its text, and `closes` says whether it ends a text with `sep_id`.
+
     Implements `ctxindex.types.Tokenizer`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        from tokenizers import Tokenizer
-
-        try:
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the library raises bare Exception
-            raise ModelError(f"cannot read {folder / 'tokenizer.json'}: {error}") from None
-        # What the file says of truncation and padding is a habit of training; here nothing may be cut or filled.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._tokenizer.encode_special_tokens = True
-        names = _special_tokens(folder)
-        self.cls_id = self._id(names, "cls_token", "bos_token")
-        self.sep_id = self._id(names, "sep_token", "eos_token")
+    def __init__(self, folder: Path, *, lower_case: bool = False) -> None:
+        self._tokenizer = open_tokenizer(folder)
+        if lower_case:
+            _lower(self._tokenizer)
+        names = special_tokens(folder)
+        head, tail = _frame_ids(self._tokenizer)
+        self.cls_id = head[0] if head else None
+        self.sep_id = tail[-1] if tail else self._id(names, "sep_token", "eos_token")
+        self.closes = bool(tail)
         self.pad_id = self._id(names, "pad_token", "eos_token")
 
     def ids(self, texts: Sequence[str]) -> list[Ids]:
@@ -58,6 +55,16 @@ class ModelTokenizer:
         """The character span of each content token of `text`, in order."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)
 
+    def prefix(self, text: str) -> tuple[Ids, str]:
+        """The ids of a prefix without the blanks it ends in, and these blanks, to be put before the text that follows.
+
+        A byte-level tokenizer glues a blank to the next word, so `"query: " + text` has the ids of `"query:"` and then
+        those of `" " + text`; to other tokenizers the blank makes no difference. (Those that mark the beginning of
+        words, as SentencePiece does, read a text behind a prefix that ends in no blank as if it ended in one.)
+        """
+        words = text.rstrip(" ")
+        return (self.ids([words])[0] if words else np.empty(0, dtype=np.int32)), text[len(words) :]
+
     def _encode(self, texts: Sequence[str]) -> Iterator[Encoding]:
         for start in range(0, len(texts), _SLICE):
             yield from self._tokenizer.encode_batch_fast(list(texts[start : start + _SLICE]), add_special_tokens=False)
@@ -70,7 +77,55 @@ class ModelTokenizer:
         raise ModelError(f"the tokenizer names no {roles[0]}, which windows are built with")
 
 
-def _special_tokens(folder: Path) -> dict[str, str]:
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """The fast tokenizer of a folder, which reads every text as plain text.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise ModelError(f"{folder} has no tokenizer.json: save the model with its fast tokenizer")
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception
+        raise ModelError(f"cannot read {file}: {error}") from None
+    # What the file says of truncation and padding is a habit of training; here nothing may be cut or filled.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _frame_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The special tokens that the model's own post-processor puts before and behind a text.
+
+    Raises:
+        ModelError: more than one before a text, or more than one behind it.
+    """
+    framed, mask = (encoding := tokenizer.encode("a")).ids, encoding.special_tokens_mask
+    inside = [position for position, special in enumerate(mask) if not special]
+    first, last = (inside[0], inside[-1]) if inside else (len(framed), len(framed))
+    head, tail = framed[:first], framed[last + 1 :]
+    if len(head) > 1 or len(tail) > 1:
+        raise ModelError(
+            f"the tokenizer puts {len(head)} tokens before and {len(tail)} behind a text; known is one each"
+        )
+    return head, tail
+
+
+def _lower(tokenizer: Tokenizer) -> None:
+    """Lower-case what comes in, as Sentence-Transformers does where a model's file says do_lower_case."""
+    from tokenizers import normalizers
+
+    own = tokenizer.normalizer
+    steps = [normalizers.Lowercase(), *([] if own is None else [own])]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+
+
+def special_tokens(folder: Path) -> dict[str, str]:
     """Role -> token, from whichever of the two files names it; a token may be a string or an object with `content`."""
     names: dict[str, str] = {}
     for file in (folder / "special_tokens_map.json", folder / "tokenizer_config.json"):

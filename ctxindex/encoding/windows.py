@@ -25,9 +25,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Literal, TypeAlias
 
-Owner: TypeAlias = Literal["centre", "first", "mean"]
+from ctxindex.spec import Owner
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ctxindex.encoding import Encoder
 from ctxindex.errors import DocumentError
@@ -32,6 +32,9 @@ from ctxindex.types import (
     FailedDocument,
     StoredChunk,
 )
+
+if TYPE_CHECKING:
+    from ctxindex.types import FloatArray
 
 Load: TypeAlias = Callable[[Source], Document | FailedDocument | SkippedSource]
 
@@ -212,10 +215,14 @@ def stored_revision(encoded: EncodedDocument, fingerprint: str) -> DocumentRevis
         n_tokens=encoded.n_tokens,
         title=document.title,
     )
-    return DocumentRevision(record, tuple(_stored_chunk(encoded, chunk, document_revision) for chunk in encoded.chunks))
+    chunks = tuple(
+        _stored_chunk(encoded, chunk, vector, document_revision)
+        for chunk, vector in zip(encoded.chunks, encoded.chunk_vectors(), strict=True)
+    )
+    return DocumentRevision(record, chunks)
 
 
-def _stored_chunk(encoded: EncodedDocument, chunk: Chunk, document_revision: str) -> StoredChunk:
+def _stored_chunk(encoded: EncodedDocument, chunk: Chunk, vector: FloatArray, document_revision: str) -> StoredChunk:
     document = encoded.document
     return StoredChunk(
         chunk_id=chunk_id(document.doc_id, document_revision, chunk.ordinal),
@@ -229,7 +236,7 @@ def _stored_chunk(encoded: EncodedDocument, chunk: Chunk, document_revision: str
         metadata={**document.metadata, **chunk.metadata},
         window=encoded.windows[chunk.ordinal],
         context_tokens=encoded.context_tokens[chunk.ordinal],
-        vector=encoded.vectors[chunk.ordinal],
+        vector=vector,
     )
 
 

@@ -9,8 +9,24 @@ from typing import Any, Literal
 from ctxindex.chunking import DEFAULT_CHUNK_SIZE, DEFAULT_CHUNKER
 from ctxindex.encoding import EncoderOptions, open_checkpoint
 from ctxindex.encoding.encoder import DEFAULT_MODEL
+from ctxindex.encoding.fitness import TRAINED_WINDOW, choose_window, counts_as_forced
 from ctxindex.errors import MismatchError
-from ctxindex.spec import ChunkerSpec, IndexSpec, Method
+from ctxindex.spec import ChunkerSpec, IndexSpec, Isolated, Method, Owner
+
+_OF_THE_ENCODER = (
+    "method",
+    "max_tokens",
+    "anchor",
+    "anchor_title",
+    "owner",
+    "blend",
+    "isolated",
+    "force_mean",
+    "dtype",
+    "pool_factor",
+    "skiplist",
+)
+"""Settings that an encoder's spec has by the same name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +39,17 @@ class IndexOptions:
     chunk_size: int | None = None
     chunk_unit: Literal["tokens", "chars"] | None = None
     chunk_overlap: int | None = None
-    max_tokens: int | None = None
+    max_tokens: int | Literal["model"] | None = None
     dtype: str | None = None
+    anchor: int | None = None
+    anchor_title: bool | None = None
+    owner: Owner | None = None
+    blend: float | None = None
+    isolated: Isolated | None = None
+    dims: int | None = None
+    force_mean: bool | None = None
+    pool_factor: int | None = None
+    skiplist: Literal["none", "model"] | None = None
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -39,9 +64,24 @@ class IndexOptions:
             size = DEFAULT_CHUNK_SIZE * 4
         return ChunkerSpec(self.chunker or DEFAULT_CHUNKER, size, unit, self.chunk_overlap or 0)
 
-    def encoder_options(self, device: str) -> EncoderOptions:
+    def encoder_options(self, device: str, *, trust_remote_code: bool = False) -> EncoderOptions:
         """The encoder of a new index."""
-        return EncoderOptions(self.method, self.max_tokens, self.dtype or "float32", device)
+        return EncoderOptions(
+            method=self.method,
+            max_tokens=self.max_tokens,
+            dtype=self.dtype,
+            device=device,
+            dims=self.dims,
+            force_mean=bool(self.force_mean),
+            trust_remote_code=trust_remote_code,
+            anchor=self.anchor,
+            anchor_title=self.anchor_title,
+            owner=self.owner,
+            blend=self.blend,
+            isolated=self.isolated,
+            pool_factor=self.pool_factor,
+            skiplist=self.skiplist,
+        )
 
     @property
     def model_name(self) -> str:
@@ -49,29 +89,33 @@ class IndexOptions:
         return self.model or DEFAULT_MODEL
 
 
-def require_agreement(stored: IndexSpec, options: IndexOptions, loader: int) -> None:
+def require_agreement(
+    stored: IndexSpec, options: IndexOptions, loader: int, *, trust_remote_code: bool = False
+) -> None:
     """Check that what was asked for is what the index was built with.
 
     Raises:
         MismatchError: with the settings that differ, and what to do.
     """
+    encoder = stored.encoder
     has: Mapping[str, Any] = {
-        "method": stored.encoder.method,
         "chunker": stored.chunker.name,
         "chunk_size": stored.chunker.size,
         "chunk_unit": stored.chunker.unit,
         "chunk_overlap": stored.chunker.overlap,
-        "max_tokens": stored.encoder.max_tokens,
-        "dtype": stored.encoder.dtype,
+        "dims": encoder.dim,
+        **{name: getattr(encoder, name) for name in _OF_THE_ENCODER},
     }
     asked = {name: value for name, value in asdict(options).items() if value is not None and name in has}
+    asked.update(_of_the_model(stored, options, trust_remote_code))
     wrong = [
         f"  {name}: index {has[name]!r}, asked for {value!r}" for name, value in asked.items() if value != has[name]
     ]
-    if options.model not in (None, stored.encoder.model):
-        digest = open_checkpoint(str(options.model)).digest
-        if digest != stored.encoder.digest:
-            wrong.insert(0, f"  model: index {stored.encoder.model!r}, asked for {options.model!r} (other weights)")
+    if options.model not in (None, encoder.model):
+        other = open_checkpoint(str(options.model), trust_remote_code=trust_remote_code)
+        if (other.digest, other.files) != (encoder.digest, encoder.files):
+            what = "weights" if other.digest != encoder.digest else "tokenizer or configuration"
+            wrong.insert(0, f"  model: index {encoder.model!r}, asked for {options.model!r} (other {what})")
     if stored.loader != loader:
         wrong.append(f"  loader: index version {stored.loader}, this ctxindex has version {loader}")
     if wrong:
@@ -79,3 +123,16 @@ def require_agreement(stored: IndexSpec, options: IndexOptions, loader: int) -> 
             "the index was built with other settings:\n" + "\n".join(wrong) + "\n"
             "leave them out to go on with the index's own, or ingest into a new index (--index NAME)"
         )
+
+
+def _of_the_model(stored: IndexSpec, options: IndexOptions, trust_remote_code: bool) -> dict[str, Any]:
+    """What was asked for in words that only the model's files can put into values."""
+    if options.max_tokens != TRAINED_WINDOW and not options.force_mean:
+        return {}
+    checkpoint = open_checkpoint(options.model or stored.encoder.model, trust_remote_code=trust_remote_code)
+    values: dict[str, Any] = {}
+    if options.max_tokens == TRAINED_WINDOW:
+        values["max_tokens"] = choose_window(checkpoint, TRAINED_WINDOW)
+    if options.force_mean:
+        values["force_mean"] = counts_as_forced(checkpoint, True)
+    return values

@@ -18,6 +18,9 @@ from ctxindex.stores import Store
 from ctxindex.types import DocumentRecord, DocumentRevision
 
 _CHUNKS = 2048
+_NUMBERS = 4096
+"""Numbers of vectors that count as a chunk: a batch has 32 MB of them at most, in whatever form they come."""
+
 _DOCUMENTS = 256
 _SECONDS = 5.0
 _QUEUED = 4096
@@ -50,7 +53,7 @@ class Writer:
             StoreError: an earlier batch could not be written.
         """
         self._raise()
-        self._queue.put(item, _chunks(item))
+        self._queue.put(item, _weight(item))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -93,8 +96,12 @@ class Writer:
 
 
 def _full(batch: list[Item]) -> bool:
-    return sum(map(_chunks, batch)) >= _CHUNKS or len(batch) >= _DOCUMENTS
+    return sum(map(_weight, batch)) >= _CHUNKS or len(batch) >= _DOCUMENTS
 
 
-def _chunks(item: Item) -> int:
-    return len(item.chunks) if isinstance(item, DocumentRevision) else 0
+def _weight(item: Item) -> int:
+    """How many chunks the item counts as: a chunk with a large multivector counts as several."""
+    if isinstance(item, DocumentRecord):
+        return 0
+    numbers = sum(chunk.vector.size for chunk in item.chunks if chunk.vector is not None)
+    return max(len(item.chunks), numbers // _NUMBERS)

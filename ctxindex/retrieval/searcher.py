@@ -38,13 +38,13 @@ class Searcher:
         return self.nearest(self.vector(query), k, where)
 
     def nearest(self, vector: FloatArray, k: int, where: Filter | None = None) -> list[Hit]:
-        """The `k` chunks nearest to `vector`, (dim,) float32, best first; errors as in `search`."""
+        """The `k` chunks nearest to `vector`, as of `vector()`, best first; errors as in `search`."""
         if k < 1:
             raise UsageError(f"k is {k}: ask for at least one hit")
         return self.store.search(vector, k, where)
 
     def vector(self, query: str) -> FloatArray:
-        """The query's vector, (dim,) float32, unit length.
+        """The query's vector, (dim,) float32, unit length; for late interaction (query vectors, dim), unit rows.
 
         Raises:
             UsageError: there is nothing in the query.

@@ -10,13 +10,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from ctxindex.errors import IndexNotFoundError, StoreError
 from ctxindex.stores.filters import matches
 from ctxindex.stores.payload import filter_values, to_hit
 from ctxindex.stores.protocol import Counts, StoreLocation
 from ctxindex.stores.replacing import recover_documents, replace_documents
+from ctxindex.stores.vectors import as_stored, check_chunks, check_query, rank_again
 
 if TYPE_CHECKING:
     from ctxindex.stores.filters import Filter
@@ -84,9 +85,9 @@ class MemoryStore:
     def write_chunks(self, chunks: Sequence[StoredChunk]) -> None:
         """Insert or overwrite."""
         contents = self._open()
-        for chunk in chunks:
-            if chunk.vector is None or chunk.vector.shape != (contents.layout.dim,):
-                raise StoreError(f"a chunk of {chunk.doc_id} has no vector of {contents.layout.dim} numbers")
+        check_chunks(chunks, contents.layout)
+        if contents.layout.multivector:
+            chunks = [replace(chunk, vector=as_stored(cast("FloatArray", chunk.vector))) for chunk in chunks]
         contents.chunks.update((chunk.chunk_id, chunk) for chunk in chunks)
 
     def delete_chunks(self, live: Mapping[str, str]) -> None:
@@ -114,15 +115,16 @@ class MemoryStore:
         self.delete_records(doc_ids)
 
     def search(self, query: FloatArray, k: int, where: Filter | None = None) -> list[Hit]:
-        """Cosine against every live chunk that matches."""
+        """Cosine or MaxSim against every live chunk that matches."""
         import numpy as np
 
-        dim = self._open().layout.dim
-        if query.shape != (dim,):
-            raise StoreError(f"{self.location} holds vectors of {dim} numbers; the query has the shape {query.shape}")
+        layout = self._open().layout
+        query = check_query(query, layout, self.location)
         found = [chunk for chunk in self._live() if matches(where, filter_values(chunk))]
         if not found or k < 1:
             return []
+        if layout.multivector:
+            return rank_again(query, found, k)
         vectors = np.stack([np.asarray(chunk.vector) for chunk in found])
         norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
         scores = vectors @ query / np.maximum(norms, np.finfo(np.float32).tiny)

@@ -52,14 +52,14 @@ def to_payload(chunk: StoredChunk) -> dict[str, Any]:
 
 
 def from_payload(payload: Mapping[str, Any], vector: FloatArray | None = None) -> StoredChunk:
-    """The inverse of `to_payload`; `vector` is (dim,) float32."""
+    """The inverse of `to_payload`; `vector` is as of `StoredChunk`."""
     return StoredChunk(**{name: payload[name] for name in OWN_KEYS}, vector=vector)
 
 
-def to_hit(chunk: StoredChunk, score: float) -> Hit:
-    """`chunk` as the answer to a query; rounding above 1 is cut off."""
+def to_hit(chunk: StoredChunk, score: float, *, best: float = 1.0) -> Hit:
+    """`chunk` as the answer to a query; what rounding puts above the `best` score there can be is cut off."""
     shared: dict[str, Any] = {name: getattr(chunk, name) for name in Hit.__dataclass_fields__ if name != "score"}
-    return Hit(**shared, score=min(1.0, score))
+    return Hit(**shared, score=min(best, score))
 
 
 def filter_values(chunk: StoredChunk) -> dict[str, Any]:

@@ -119,9 +119,12 @@ class Store(Protocol):
         ...
 
     def search(self, query: FloatArray, k: int, where: Filter | None = None) -> list[Hit]:
-        """The `k` live chunks nearest to `query`, (dim,) float32, by cosine; best first, fewer where fewer match.
+        """The `k` live chunks nearest to `query`, best first, fewer where fewer match.
 
-        `where` is applied before ranking, so k matching chunks are returned where k exist.
+        In an index of one vector a chunk, `query` is (dim,) float32 of any length, and the score is the cosine. In an
+        index of multivectors it is (query vectors, dim) float32 with unit rows, or (dim,) for a single one, and the
+        score is MaxSim, not divided by anything. `where` is applied before ranking, so k matching chunks are returned
+        where k exist.
         """
         ...
 

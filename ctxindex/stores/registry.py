@@ -2,6 +2,7 @@
 
 Forms: `lancedb`, `qdrant` (a folder given by the caller, or what the connector's environment says), `lancedb:./folder`,
 `qdrant:./folder` (that folder, whatever the environment says), `lancedb+s3://bucket/x`, `qdrant+https://host:6333`.
+Options of a connector follow a name or a folder: `qdrant?quantization=int8`.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def check_index_name(index: str) -> None:
 
 
 def _parse(name_or_uri: str, url: str | None, index: str, path: Path) -> tuple[str, StoreLocation]:
-    text = name_or_uri.strip()
+    text, options = _split_options(name_or_uri.strip())
     head, colon, rest = text.partition(":")
     name, plus, scheme = head.partition("+")
     if colon and rest.startswith("//"):
@@ -82,10 +83,21 @@ def _parse(name_or_uri: str, url: str | None, index: str, path: Path) -> tuple[s
     elif rest:
         if url is not None:
             raise ConfigError(f"a folder and an address for one store: {text} and {url}")
-        location = StoreLocation(index, Path(rest), options={"embedded": "true"})
+        location = StoreLocation(index, Path(rest), options={**options, "embedded": "true"})
     else:
-        location = StoreLocation(index, path, url=url)
+        location = StoreLocation(index, path, url=url, options=options)
     return name.lower(), location
+
+
+def _split_options(text: str) -> tuple[str, dict[str, str]]:
+    """`name?key=value&…` in its two halves. An address keeps its question mark: it means something to the server."""
+    head, mark, query = text.partition("?")
+    if not mark or "://" in head:
+        return text, {}
+    pairs = [pair.partition("=") for pair in query.split("&")]
+    if not all(key and sign for key, sign, _ in pairs):
+        raise ConfigError(f"{text!r}: options of a store are written NAME?KEY=VALUE")
+    return head, {key: value for key, _, value in pairs}
 
 
 def _bare_address_hint(text: str, scheme: str) -> str:

@@ -57,6 +57,7 @@ SERVER = os.environ.get("CTXINDEX_TEST_QDRANT_URL", "")
 class TestQdrantServer(StoreConformance):
     __test__ = bool(SERVER)  # rather than a screen full of skips
     many_documents = 100
+    multivector_tolerance = 1e-3  # the server rounds queries to float16
 
     @pytest.fixture(autouse=True)
     def _clean_up(self) -> Iterator[None]:

@@ -139,9 +139,9 @@ def test_order_of_create(fake: FakeQdrant, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_create_that_fails_in_the_middle_may_be_repeated(fake: FakeQdrant, engine: ServerEngine) -> None:
     fake.faults = [Fault(200 + 301, message="x")]
     with pytest.raises(StoreError):
-        engine.create({}, 8)
+        engine.create({}, VectorLayout(8))
     fake.requests.clear()
-    engine.create({}, 8)
+    engine.create({}, VectorLayout(8))
     assert fake.requests[-1][1] == "/collections/aliases"
 
 

@@ -32,14 +32,6 @@ def test_payload_is_flat_for_other_readers_and_loses_nothing() -> None:
     assert dict(from_payload(payload).metadata) == metadata
 
 
-def test_multivectors_are_refused_clearly(tmp_path: Path) -> None:
-    for connector in (LanceStore, QdrantStore):
-        store = connector.connect(StoreLocation("docs", tmp_path))
-        with pytest.raises(StoreError, match="multivectors"):
-            store.create({}, VectorLayout(8, multivector=True))
-        store.close()
-
-
 def test_lance_tables_are_plain_tables(tmp_path: Path) -> None:
     """Named by generation, readable without us, metadata as JSON."""
     store = open_store("lancedb", index="docs", path=tmp_path)
@@ -186,8 +178,8 @@ def test_qdrant_search_overtaken_by_a_writer_looks_again(
     search = overtaken._engine.search
     coming = [document("a", "r2", 4)]
 
-    def slow_search(*arguments: Any) -> Any:
-        found = search(*arguments)
+    def slow_search(*arguments: Any, **options: Any) -> Any:
+        found = search(*arguments, **options)
         if coming:
             overtaken.replace([coming.pop()])
         return found

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctxindex.encoding import EncoderOptions, load_encoder
 from ctxindex.encoding.checkpoint import open_checkpoint
-from ctxindex.encoding.encoder import EncoderOptions, load_encoder
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.encoding.rows import Row
 from ctxindex.metering import Meter

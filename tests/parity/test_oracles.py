@@ -86,7 +86,8 @@ def test_late_over_windows_is_close_to_what_each_window_gives_alone(
     result = encode(minilm_late, document)
     assert max(result.windows) >= 1
     frame = minilm_late._frame("")
-    rows = minilm_late._rows(minilm_late.tokenizer.ids([chunk.text for chunk in document.chunks]), frame)
+    chunks = minilm_late.tokenizer.ids([chunk.text for chunk in document.chunks])
+    rows = minilm_late._windows(chunks, np.empty(0, dtype=np.int32), frame)
     model = AutoModel.from_pretrained(folder, attn_implementation="eager").double().eval()
     for number, row in enumerate(rows):
         with torch.no_grad():

@@ -30,8 +30,9 @@ class CtxIndexRetriever(BaseRetriever):
     """Nodes for the chunks nearest to a query; `Index.as_retriever` makes one.
 
     A node's id is the chunk's id, its `start_char_idx` and `end_char_idx` the chunk's span in the document, its score
-    the cosine similarity (higher is better). SOURCE names the document by its doc_id, PREVIOUS and NEXT the chunks
-    beside it. Metadata is shown to the LLM and never embedded: the document's context is in the vector already.
+    the cosine similarity, or MaxSim in an index of late interaction (higher is better). SOURCE names the document by
+    its doc_id, PREVIOUS and NEXT the chunks beside it. Metadata is shown to the LLM and
+    never embedded: the document's context is in the vector already.
 
     Args:
         searcher: the search of an index.
@@ -67,11 +68,17 @@ class CtxIndexRetriever(BaseRetriever):
         return await asyncio.to_thread(self._retrieve, query_bundle)
 
     def _vector(self, query: QueryBundle) -> FloatArray:
-        """The embedding that came with the query, or the mean over the texts it is to be embedded by."""
+        """The embedding that came with the query, or the mean over the texts it is to be embedded by.
+
+        For late interaction, the vectors of all texts together: MaxSim is a sum over them.
+        """
         if query.embedding is not None:
             return np.asarray(query.embedding, dtype=np.float32)
         texts = query.custom_embedding_strs or [query.query_str]
-        mean: FloatArray = np.mean([self._searcher.vector(text) for text in texts], axis=0, dtype=np.float32)
+        vectors = [self._searcher.vector(text) for text in texts]
+        if vectors[0].ndim == 2:
+            return np.concatenate(vectors)
+        mean: FloatArray = np.mean(vectors, axis=0, dtype=np.float32)
         return mean
 
 

@@ -19,6 +19,7 @@ from ctxindex.stores.conformance.basics import BasicsConformance
 from ctxindex.stores.conformance.documents import DocumentsConformance
 from ctxindex.stores.conformance.filtering import FilteringConformance
 from ctxindex.stores.conformance.interruption import InterruptionConformance
+from ctxindex.stores.conformance.multivectors import MultivectorConformance
 from ctxindex.stores.conformance.searching import SearchingConformance
 
 
@@ -28,6 +29,7 @@ class StoreConformance(
     SearchingConformance,
     FilteringConformance,
     InterruptionConformance,
+    MultivectorConformance,
 ):
     """All of it. See the module's docstring."""
 

@@ -1,0 +1,200 @@
+"""Late interaction with late chunking: chunks go through the model together, and each keeps a vector a token.
+
+    document   [CLS] [D] c1 [SEP] c2 [SEP] …      in the windows of late chunking, with the same owners and context
+    query      [CLS] [Q] text [SEP] [MASK] …      filled up to a fixed length where the model was trained so
+
+A chunk keeps the vectors of its content tokens in the order of its text, however many windows it was read in: none for
+separators, none for padding, none dropped. With the policy `compat` the first chunk also keeps those of CLS and the
+marker, and with `inclusive` the last one also its separator's, which makes a document of one chunk what PyLate gives;
+`strict`, the default, keeps content alone. Source: "Context is Gold to find the Gold Passage", arXiv 2505.24782, and
+PyLate 1.4, models/colbert.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from ctxindex.encoding.batching import cut_batches
+from ctxindex.encoding.checkpoint import Checkpoint
+from ctxindex.encoding.colbert import query_length
+from ctxindex.encoding.colbert_model import ColbertBackbone, TokenBackbone
+from ctxindex.encoding.head import Head
+from ctxindex.encoding.job import DocumentJob
+from ctxindex.encoding.local import LocalEncoder, Task, Waiting
+from ctxindex.encoding.rows import Frame, Row
+from ctxindex.encoding.token_pooling import pool_tokens
+from ctxindex.errors import DocumentError, ModelError
+from ctxindex.metering import Meter
+from ctxindex.spec import EncoderSpec
+from ctxindex.types import MULTIVECTOR_NUMBERS, ChunkedDocument
+
+if TYPE_CHECKING:
+    from ctxindex.encoding.colbert import ColbertLayout
+    from ctxindex.encoding.options import EncoderOptions
+    from ctxindex.encoding.tokenizer import Ids
+    from ctxindex.types import FloatArray
+
+_log = logging.getLogger("ctxindex")
+
+_QUERIES_AT_ONCE = 64
+_UNUSABLE = "the model's output is not a usable vector (its norm is zero or not finite)"
+
+
+class LateInteractionEncoder(LocalEncoder):
+    """Implements `Encoder` with a late-interaction model: documents and queries get several vectors each."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        spec: EncoderSpec,
+        options: EncoderOptions,
+        meter: Meter,
+        backbone: TokenBackbone | None = None,
+    ) -> None:
+        super().__init__(checkpoint, spec, options, meter, backbone)
+        self._layout = cast("ColbertLayout", checkpoint.colbert)
+        skipped = self._layout.skiplist if spec.skiplist == "model" else frozenset()
+        self._skipped = np.array(sorted(skipped), dtype=np.int32)
+
+    def encode_queries(self, queries: Sequence[str]) -> list[FloatArray]:  # type: ignore[override]  # ragged
+        """(query vectors, dim) float32 for each query, unit rows.
+
+        A query longer than the model reads is cut, with a warning in the log.
+
+        Raises:
+            UsageError: a query without any token.
+            ModelError: the model gives no usable vectors.
+        """
+        rows = [self._query_row(ids) for ids in self._query_ids(queries, self._layout.query_marker.lead)]
+        scored: list[FloatArray] = []
+        for start in range(0, len(rows), _QUERIES_AT_ONCE):
+            part = rows[start : start + _QUERIES_AT_ONCE]
+            vectors = self.load().token_vectors([ids for ids, _ in part], [attended for _, attended in part])
+            scored += [self._scored(ids, each) for (ids, _), each in zip(part, vectors, strict=True)]
+        if not all(np.isfinite(each).all() for each in scored):
+            raise ModelError(_UNUSABLE)
+        return scored
+
+    def load(self) -> TokenBackbone:
+        """See `LocalEncoder.load`."""
+        if self._backbone is None:
+            self._backbone = ColbertBackbone(
+                self._layout,
+                pad_id=self.tokenizer.pad_id,
+                dtype=self.spec.dtype,
+                device=self._device,
+                meter=self._meter,
+            )
+        return cast("TokenBackbone", self._backbone)
+
+    def _query_row(self, content: Ids) -> tuple[Ids, int]:
+        """The ids of a query, and how many of them are attended to."""
+        marker, expansion = self._layout.query_marker, self._layout.expansion
+        opening = [] if self.tokenizer.cls_id is None else [self.tokenizer.cls_id]
+        opening += marker.ids
+        room = query_length(self._layout, self.spec.max_tokens) - 1 - len(opening)
+        if len(content) > room:
+            _log.warning("a query of %d tokens was cut to the %d the model reads", len(content), room)
+        read = [*opening, *content[:room], self.tokenizer.sep_id]
+        filling = max(0, expansion.length - len(read)) * [expansion.token_id] if expansion else []
+        attended = len(read) + (len(filling) if expansion and expansion.attend else 0)
+        return np.array([*read, *filling], dtype=np.int32), attended
+
+    def _scored(self, ids: Ids, vectors: FloatArray) -> FloatArray:
+        """All vectors of a query, save those that the model's files say to skip in queries."""
+        if "query" not in self._layout.skiplist_tasks or not self._layout.skiplist:
+            return vectors
+        kept = ~np.isin(ids, list(self._layout.skiplist))
+        return vectors[kept] if kept.any() else vectors
+
+    def _windows(self, chunks: Sequence[Ids], title: Ids, frame: Frame) -> list[Row]:
+        rows = super()._windows(chunks, title, frame)
+        if self.spec.pooling != "strict":
+            first = rows[0]
+            head = replace(first.places[0], start=0)
+            rows[0] = replace(first, places=(head, *first.places[1:]))
+        if self.spec.pooling == "inclusive":
+            last = rows[-1]
+            tail = replace(last.places[-1], end=last.places[-1].end + 1)
+            rows[-1] = replace(last, places=(*last.places[:-1], tail))
+        return rows
+
+    def _frame(self, prefix: str) -> Frame:
+        marker = np.array(self._layout.document_marker.ids, dtype=np.int32)
+        lead = self._layout.document_marker.lead
+        return Frame(self.tokenizer.cls_id, self.tokenizer.sep_id, marker, self.spec.max_tokens, lead)
+
+    def _job(self, source: ChunkedDocument, rows: list[Row], n_tokens: int) -> DocumentJob:
+        protected = 0 if self.spec.pooling == "strict" else 1
+        return _TokenJob(source, rows, self._head, n_tokens, self.spec.pool_factor, self._skipped, protected)
+
+    def _sums(self, tasks: Sequence[Task[Waiting]]) -> Iterator[tuple[Task[Waiting], FloatArray]]:
+        """Each task with the vectors of all tokens of its row, (tokens, dim) float32."""
+        for batch in cut_batches(tasks, self._budget):
+            rows = [task.row.ids for task in batch]
+            yield from zip(batch, self.load().token_vectors(rows, list(map(len, rows))), strict=True)
+
+
+class _TokenJob(DocumentJob):
+    """One document on its way through the model: the token vectors of its chunks, put back in order."""
+
+    def __init__(
+        self,
+        source: ChunkedDocument,
+        rows: list[Row],
+        head: Head,
+        n_tokens: int,
+        factor: int,
+        skipped: Ids,
+        protected: int,
+    ) -> None:
+        super().__init__(source, rows, head, n_tokens)
+        self._numbers = {id(row): number for number, row in enumerate(rows)}
+        self._parts: list[list[FloatArray]] = [[] for _ in rows]
+        self._factor = factor
+        self._skipped = skipped
+        self._protected = protected
+
+    def take(self, row: Row, vectors: FloatArray) -> None:
+        """Keep the vectors of the row's places; `vectors` is (tokens of the row, dim)."""
+        # Copied, so that what the row shows as context is not held in memory until the document is complete.
+        parts = [vectors[place.start : place.end].copy() for place in row.places]
+        if len(self._skipped):
+            parts = [
+                self._without_skipped(row.ids[place.start : place.end], part)
+                for place, part in zip(row.places, parts, strict=True)
+            ]
+        self._parts[self._numbers[id(row)]] = parts
+
+    def vectors(self) -> tuple[FloatArray, tuple[int, ...] | None]:
+        """All chunks' vectors one after the other, and how many each has.
+
+        Raises:
+            DocumentError: a chunk has more than a database can hold.
+        """
+        pieces: list[list[FloatArray]] = [[] for _ in self.source.chunks]
+        for row, parts in zip(self.rows, self._parts, strict=True):
+            for place, part in zip(row.places, parts, strict=True):
+                pieces[place.chunk].append(part)
+        chunks = [self._pooled(number, np.concatenate(parts)) for number, parts in enumerate(pieces)]
+        return np.concatenate(chunks), tuple(map(len, chunks))
+
+    def _pooled(self, number: int, vectors: FloatArray) -> FloatArray:
+        if not np.isfinite(vectors).all():
+            raise DocumentError(_UNUSABLE)
+        pooled = pool_tokens(vectors, self._factor, 0 if number else self._protected)
+        if pooled.size >= MULTIVECTOR_NUMBERS:
+            raise DocumentError(
+                f"chunk {number} has {len(pooled):,} token vectors of {pooled.shape[1]} numbers, and databases take "
+                f"fewer than {MULTIVECTOR_NUMBERS:,} a chunk: choose a smaller --chunk-size or a larger --pool-factor"
+            )
+        return pooled
+
+    def _without_skipped(self, ids: Ids, vectors: FloatArray) -> FloatArray:
+        kept = ~np.isin(ids, self._skipped)
+        return vectors[kept] if kept.any() else vectors  # a chunk of nothing but such tokens keeps them

@@ -1,0 +1,177 @@
+"""What a user may choose about an encoder, and the spec that follows from it and the model's files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+from ctxindex.encoding.checkpoint import Checkpoint
+from ctxindex.encoding.colbert import ColbertLayout, query_length
+from ctxindex.encoding.fitness import choose_dim, choose_window, counts_as_forced, require_fit, text_pooling
+from ctxindex.errors import ConfigError
+from ctxindex.spec import ISOLATED, METHODS, OWNERS, EncoderSpec, Isolated, Method, Owner
+
+MultivectorPooling: TypeAlias = Literal["strict", "inclusive", "compat"]
+DEFAULT_DTYPE = "float32"
+WINDOW_OVERLAP = 10
+"""The most chunks that neighbouring windows share; in practice a quarter of the window is the tighter bound."""
+
+_WINDOWS = ("anchor", "anchor_title", "owner")
+"""Options of every method that reads chunks in windows."""
+
+_BLEND = ("blend", "isolated")
+"""Options of methods that give one vector a chunk, in windows."""
+
+_MULTIVECTOR = ("pooling", "pool_factor", "skiplist")
+"""Options of late interaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderOptions:
+    """What a user may choose about an encoder; None takes what the model's files say, or the default.
+
+    `max_tokens` lowers the window, "model" to the length that the model was trained with. `dims` keeps the first
+    numbers of each vector. `force_mean` takes means of a model that was not trained for them, `trust_remote_code` lets
+    code from the model's folder run. `device` and `batch_tokens` (the padded size of a batch) decide nothing beyond
+    rounding, and are no part of a spec.
+
+    `anchor` (tokens of the document's head), `anchor_title` and `owner` are those of `EncoderSpec` and go with the
+    methods `late` and `late-interaction`; `blend` and `isolated` with `late` alone.
+
+    The last three are for late interaction: `pooling` says which special tokens keep their vectors ("strict": none),
+    `pool_factor` by what the vectors of a chunk are reduced, and `skiplist` whether the tokens that the model's files
+    name are left out ("model") or kept ("none").
+    """
+
+    method: Method | None = None
+    max_tokens: int | Literal["model"] | None = None
+    dtype: str | None = None
+    device: str = "auto"
+    batch_tokens: int | None = None
+    dims: int | None = None
+    force_mean: bool = False
+    trust_remote_code: bool = False
+    anchor: int | None = None
+    anchor_title: bool | None = None
+    owner: Owner | None = None
+    blend: float | None = None
+    isolated: Isolated | None = None
+    pooling: MultivectorPooling | None = None
+    pool_factor: int | None = None
+    skiplist: Literal["none", "model"] | None = None
+
+    @classmethod
+    def of(cls, spec: EncoderSpec, device: str = "auto", *, trust_remote_code: bool = False) -> EncoderOptions:
+        """The options that give `spec` again, with the model that made it."""
+        names = ["method", "max_tokens", "dtype", "force_mean"]
+        names += _WINDOWS if spec.method != "independent" else ()
+        names += _BLEND if spec.method == "late" else ()
+        names += _MULTIVECTOR if spec.multivector else ()
+        chosen: dict[str, Any] = {name: getattr(spec, name) for name in names}
+        return cls(**chosen, dims=spec.dim, device=device, trust_remote_code=trust_remote_code)
+
+
+def make_spec(checkpoint: Checkpoint, options: EncoderOptions) -> EncoderSpec:
+    """The spec of the encoder that the options ask for.
+
+    Raises:
+        ModelError: the model does not fit the method.
+        ConfigError: an option does not fit the model or the method.
+    """
+    method = options.method or checkpoint.method
+    if method not in METHODS:
+        raise ConfigError(f"--method {method} is none of {', '.join(METHODS)}")
+    force_mean = counts_as_forced(checkpoint, options.force_mean)
+    require_fit(checkpoint, method, force_mean)
+    spec = EncoderSpec(
+        model=checkpoint.name,
+        digest=checkpoint.digest,
+        method=method,
+        dim=checkpoint.dim,
+        max_tokens=choose_window(checkpoint, options.max_tokens),
+        pooling="strict",
+        join="none",
+        overlap=0,
+        owner="none",
+        query_prefix=checkpoint.query_prefix,
+        document_prefix=checkpoint.document_prefix,
+        dtype=options.dtype or DEFAULT_DTYPE,
+        force_mean=force_mean,
+        files=checkpoint.files,
+    )
+    if checkpoint.colbert is not None:
+        _refuse(options, _BLEND, "--method late", method)
+        return _multivector_spec(_windows_spec(spec, options), checkpoint.colbert, options)
+    if any(getattr(options, name) is not None for name in _MULTIVECTOR):
+        raise ConfigError(
+            f"--pool-factor and --skiplist are for late interaction; {checkpoint.name} gives one vector a chunk"
+        )
+    spec = replace(spec, dim=choose_dim(checkpoint, options.dims))
+    if method == "late":
+        return _blend_spec(_windows_spec(spec, options), options)
+    _refuse(options, _BLEND, "--method late", method)
+    _refuse(options, _WINDOWS, "--method late or late-interaction", method)
+    return replace(spec, pooling=text_pooling(checkpoint, force_mean))
+
+
+def _windows_spec(spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:
+    """What is common to methods that read chunks in windows; what is left out is the default."""
+    anchor = options.anchor or 0
+    if not 0 <= anchor <= spec.max_tokens // 4:
+        raise ConfigError(f"--anchor {anchor} must be 0 to a quarter of the window ({spec.max_tokens // 4} tokens)")
+    return replace(
+        spec,
+        join="sep",
+        overlap=WINDOW_OVERLAP,
+        owner=_one_of(OWNERS, options.owner or "centre", "owner"),
+        anchor=anchor,
+        anchor_title=bool(options.anchor_title),
+    )
+
+
+def _blend_spec(spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:
+    blend = options.blend or 0.0
+    if not 0 <= blend < 1:
+        raise ConfigError(f"--blend {blend} must be at least 0 and less than 1 (1 is --method independent)")
+    return replace(spec, blend=blend, isolated=_one_of(ISOLATED, options.isolated or "chunk", "isolated"))
+
+
+def _multivector_spec(spec: EncoderSpec, layout: ColbertLayout, options: EncoderOptions) -> EncoderSpec:
+    factor = 1 if options.pool_factor is None else options.pool_factor
+    if factor < 1:
+        raise ConfigError(f"--pool-factor {factor}: 1 keeps all token vectors, 2 about half of them, and so on")
+    if options.skiplist not in (None, "none", "model"):
+        raise ConfigError(f"--skiplist {options.skiplist} is neither none nor model")
+    if options.dims not in (None, spec.dim):
+        raise ConfigError(
+            f"--dims {options.dims}: token vectors of {spec.model} are kept whole, {spec.dim} numbers each"
+        )
+    pooling = options.pooling or "strict"
+    if spec.owner == "mean":
+        raise ConfigError("--owner mean is for one vector a chunk; with late interaction it is centre or first")
+    if spec.anchor_title and pooling != "strict":
+        raise ConfigError(f"--anchor-title puts the title between the marker and the chunk that {pooling} pools as one")
+    expansion = layout.expansion
+    return replace(
+        spec,
+        pooling=pooling,
+        multivector=True,
+        storage="float16",
+        pool_factor=factor,
+        skiplist=options.skiplist or "none",
+        query_length=query_length(layout, spec.max_tokens),
+        query_expansion="none" if expansion is None else expansion.describe(),
+    )
+
+
+def _refuse(options: EncoderOptions, names: Collection[str], home: str, method: Method) -> None:
+    for name in names:
+        if getattr(options, name):
+            raise ConfigError(f"--{name.replace('_', '-')} goes with {home}, not with {method}")
+
+
+def _one_of(known: Collection[Any], value: Any, name: str) -> Any:
+    if value not in known:
+        raise ConfigError(f"--{name} {value} is none of {', '.join(known)}")
+    return value

@@ -1,0 +1,81 @@
+"""`ctxindex models`: what is known, what is here, and what the files of one model say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_cli import answer, run
+from tests.encoding.test_colbert import PYLATE, pylate
+from tests.encoding.tiny import save_sentence_transformer
+
+
+def test_the_list_says_what_is_here(tmp_path: Path) -> None:
+    values = answer(run("models", "list", "--json", cwd=tmp_path, HF_HOME=str(tmp_path)))
+    assert values["schema"] == "ctxindex.models/1"
+    models = {model["name"]: model for model in values["models"]}
+    assert models["minilm"]["available"] is True
+    assert (models["minilm"]["dim"], models["minilm"]["max_tokens"]) == (384, 512)
+    assert [name for name, model in models.items() if model["available"]] == ["minilm"]
+    assert {model["encoder"] for model in models.values()} == {"late", "late-interaction", "cde", "independent"}
+    table = run("models", "list", cwd=tmp_path, HF_HOME=str(tmp_path)).stdout
+    assert all(name in table for name in models)
+
+
+def test_a_model_in_the_cache_of_the_hub_is_here(tmp_path: Path) -> None:
+    name = "nomic-ai/modernbert-embed-base"
+    cache = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+    save_sentence_transformer(cache / "snapshots" / "abc", "modernbert")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("abc", encoding="utf-8")
+    values = answer(run("models", "list", "--json", cwd=tmp_path, HF_HOME=str(tmp_path)))
+    assert next(model["available"] for model in values["models"] if model["name"] == name)
+
+
+def test_a_model_is_shown(tmp_path: Path) -> None:
+    shown = run("models", "show", "minilm", cwd=tmp_path).stdout
+    for text in ("BERT, 6 layers of 384", "512 tokens; trained with 256", "53aa51172d14", "22,713,216", "estimate: "):
+        assert text in shown, shown
+    values = answer(run("models", "show", "minilm", "--json", cwd=tmp_path))
+    assert values["schema"] == "ctxindex.model/1"
+    assert (values["dim"], values["pooling"]["mode"], values["methods"]) == (384, "mean", ["late", "independent"])
+    assert values["estimates"]["tokens_per_second"] > 0
+
+
+def test_a_late_interaction_model_is_shown(tmp_path: Path) -> None:
+    folder = pylate(tmp_path / "model", PYLATE)
+    shown = run("models", "show", folder, cwd=tmp_path).stdout
+    for text in ("late-interaction (pylate)", "16 numbers a token", "fixed, to 24 tokens, not attended to", "'[Q] '"):
+        assert text in shown, shown
+    values = answer(run("models", "show", folder, "--json", cwd=tmp_path))
+    assert values["encoder"] == "late-interaction"
+    assert values["late_interaction"]["query_length"] == 24
+
+
+def test_a_model_that_needs_insisting_says_so(tmp_path: Path) -> None:
+    folder = save_sentence_transformer(tmp_path / "model", "bert", "cls")
+    values = answer(run("models", "show", folder, "--json", cwd=tmp_path))
+    assert values["methods"] == ["late (--force-mean)", "independent"]
+
+
+def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    result = run("models", "show", "./nothing", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (4, "")
+    assert "there is no model folder ./nothing" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["show", "minilm"]])
+def test_no_torch_is_imported(arguments: list[str]) -> None:
+    script = f"""
+import json, sys
+from click.testing import CliRunner
+from ctxindex.cli.models import command
+assert CliRunner().invoke(command, {arguments!r}).exit_code == 0
+print(json.dumps(sorted({{"torch", "transformers", "huggingface_hub"}} & set(sys.modules))))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout) == []

@@ -1,0 +1,175 @@
+"""Late interaction on a stand-in whose vectors tell the token, and on tiny real models: order, raggedness, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxindex.encoding import EncoderOptions, load_encoder
+from ctxindex.encoding.checkpoint import open_checkpoint
+from ctxindex.encoding.encoder import restore_encoder
+from ctxindex.encoding.late_interaction import LateInteractionEncoder
+from ctxindex.errors import ConfigError, MismatchError, ModelError
+from ctxindex.metering import Meter
+from ctxindex.types import EncodedDocument, FailedDocument
+from tests.encoding.stand_in import IdBackbone, chunked
+from tests.encoding.test_colbert import PYLATE, pylate
+
+if TYPE_CHECKING:
+    from ctxindex.encoding.tokenizer import Ids
+    from ctxindex.types import FloatArray
+
+WORDS = ["napoleon", "was", "born", "in", "corsica", "the", "agreement", "law", "1804", ",", "."]
+CHUNKS = st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=60).map(" ".join), min_size=1, max_size=10)
+
+
+class AngleBackbone(IdBackbone):
+    """Implements `TokenBackbone`: a token's vector is the unit vector at an angle of its id, with no context."""
+
+    broken = False
+
+    def token_vectors(self, rows: Sequence[Ids], attended: Sequence[int]) -> list[FloatArray]:
+        self.lengths = [len(row) for row in rows]
+        return [angles(row) * (np.float32(np.nan) if self.broken else np.float32(1)) for row in rows]
+
+
+def angles(ids: Ids) -> FloatArray:
+    return np.stack([np.cos(ids / 1000), np.sin(ids / 1000)], axis=1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pylate(tmp_path_factory.mktemp("model") / "model", PYLATE)
+
+
+def stand_in(folder: Path, **options: Any) -> tuple[LateInteractionEncoder, AngleBackbone]:
+    asked = EncoderOptions(batch_tokens=256, **options)
+    spec = load_encoder(str(folder), asked).spec
+    backbone = AngleBackbone()
+    return LateInteractionEncoder(open_checkpoint(str(folder)), spec, asked, Meter(), backbone), backbone
+
+
+def vectors_of(encoder: LateInteractionEncoder, texts: Sequence[str]) -> list[FloatArray]:
+    (result,) = encoder.encode_documents([chunked("a", texts)])
+    assert isinstance(result, EncodedDocument), result
+    return result.chunk_vectors()
+
+
+@pytest.mark.parametrize("max_tokens", [16, 24, 64, 128])
+@settings(deadline=None, max_examples=20)
+@given(chunks=CHUNKS)
+def test_every_token_of_every_chunk_once_and_in_order(folder: Path, max_tokens: int, chunks: list[str]) -> None:
+    encoder, backbone = stand_in(folder, max_tokens=max_tokens)
+    found = vectors_of(encoder, chunks)
+    assert max(backbone.lengths) <= max_tokens
+    for vectors, ids in zip(found, encoder.tokenizer.ids(chunks), strict=True):
+        np.testing.assert_array_equal(vectors, angles(ids))
+
+
+@settings(deadline=None, max_examples=20)
+@given(chunks=CHUNKS, factor=st.integers(1, 5))
+def test_pooling_stays_inside_a_chunk(folder: Path, chunks: list[str], factor: int) -> None:
+    encoder, _ = stand_in(folder, max_tokens=32, pool_factor=factor)
+    found = vectors_of(encoder, chunks)
+    lengths = [max(1, len(ids) // factor) for ids in encoder.tokenizer.ids(chunks)]
+    assert [len(vectors) for vectors in found] == lengths
+    for vectors in found:
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_the_skiplist_is_off_unless_asked_for(folder: Path) -> None:
+    texts = ["napoleon , born .", ", .", "in corsica"]
+    kept, _ = stand_in(folder)
+    skipping, _ = stand_in(folder, skiplist="model")
+    ids = kept.tokenizer.ids(texts)
+    assert [len(vectors) for vectors in vectors_of(kept, texts)] == [len(each) for each in ids]
+    skipped = list(skipping._layout.skiplist)
+    expected = [int((~np.isin(each, skipped)).sum()) or len(each) for each in ids]
+    assert [len(vectors) for vectors in vectors_of(skipping, texts)] == expected
+    assert expected[1] == len(ids[1]), "a chunk of nothing else keeps them"
+
+
+def test_literal_markers_and_separators_are_plain_text(folder: Path) -> None:
+    encoder, _ = stand_in(folder)
+    found = vectors_of(encoder, ["sign [SEP] here", "[CLS] and [MASK]"])
+    assert len(found) == 2
+    special = angles(np.array([encoder.tokenizer.sep_id, encoder.tokenizer.cls_id or 0], dtype=np.int32))
+    assert not any((vectors[:, None] == special[None]).all(axis=2).any() for vectors in found)
+
+
+def test_vectors_that_are_no_numbers_fail_the_document(folder: Path) -> None:
+    encoder, backbone = stand_in(folder)
+    backbone.broken = True
+    (failed,) = encoder.encode_documents([chunked("a", ["napoleon"])])
+    assert isinstance(failed, FailedDocument)
+    assert "not a usable vector" in failed.reason
+    with pytest.raises(ModelError, match="not a usable vector"):
+        encoder.encode_queries(["napoleon"])
+
+
+def test_a_chunk_beyond_the_limit_of_databases_fails_its_document(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctxindex.encoding.late_interaction.MULTIVECTOR_NUMBERS", 2 * 40)
+    encoder, _ = stand_in(folder)
+    big, small = chunked("big", ["law " * 40]), chunked("small", ["law " * 39])
+    results = {type(result): result for result in encoder.encode_documents([big, small])}
+    failed = results[FailedDocument]
+    assert isinstance(failed, FailedDocument)
+    assert failed.doc_id == "big"
+    assert "--pool-factor" in failed.reason
+    assert EncodedDocument in results
+
+
+def test_queries_are_filled_up_and_cut(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    encoder, _ = stand_in(folder)
+    short, long = encoder.encode_queries(["napoleon", "law " * 50])
+    assert len(short) == len(long) == encoder.spec.query_length == 24
+    assert "was cut to the 21" in caplog.text
+    assert encoder.encode_queries([]) == []
+
+
+def test_vectors_do_not_depend_on_what_shares_a_batch(folder: Path) -> None:
+    documents = [chunked(f"d{n}", [" ".join(WORDS[: 1 + (n + c) % 9] * (1 + c)) for c in range(4)]) for n in range(6)]
+    together = load_encoder(str(folder), EncoderOptions(batch_tokens=4096))
+    single = load_encoder(str(folder), EncoderOptions(batch_tokens=1))
+    expected = {
+        result.document.doc_id: result.chunk_vectors()
+        for result in single.encode_documents(documents)
+        if isinstance(result, EncodedDocument)
+    }
+    for result in together.encode_documents(documents[::-1]):
+        assert isinstance(result, EncodedDocument)
+        for ours, theirs in zip(result.chunk_vectors(), expected[result.document.doc_id], strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=2e-6)
+
+
+def test_methods_and_models_must_fit(folder: Path) -> None:
+    assert load_encoder(str(folder)).spec.method == "late-interaction"
+    with pytest.raises(ModelError, match="is a late-interaction model"):
+        load_encoder(str(folder), EncoderOptions(method="late"))
+    with pytest.raises(ModelError, match="gives one vector a text"):
+        load_encoder("minilm", EncoderOptions(method="late-interaction"))
+    for options in (EncoderOptions(pool_factor=2), EncoderOptions(skiplist="model"), EncoderOptions(pooling="compat")):
+        with pytest.raises(ConfigError, match="are for late interaction"):
+            load_encoder("minilm", options)
+    with pytest.raises(ConfigError, match="--pool-factor 0"):
+        load_encoder(str(folder), EncoderOptions(pool_factor=0))
+    with pytest.raises(ConfigError, match="--dims 3"):
+        load_encoder(str(folder), EncoderOptions(dims=3))
+
+
+def test_the_spec_restores_the_encoder(folder: Path, tmp_path: Path) -> None:
+    spec = load_encoder(str(folder), EncoderOptions(pool_factor=2, skiplist="model", pooling="compat")).spec
+    assert (spec.multivector, spec.storage, spec.dim, spec.query_length) == (True, "float16", 16, 24)
+    assert restore_encoder(spec).spec == spec
+    other = pylate(tmp_path / "other", {**PYLATE, "attend_to_expansion_tokens": True})
+    with pytest.raises(MismatchError, match="query_expansion"):
+        restore_encoder(replace(spec, digest=load_encoder(str(other)).spec.digest), model=str(other))
