@@ -227,7 +227,7 @@ def test_two_runs_at_once_are_one_and_a_refusal(index: Index, folder: Path, tmp_
 
 
 def test_settings_are_checked_for_their_type(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--chunk-size: .* must be a whole number"):
+    with pytest.raises(ConfigError, match=r"--chunk-size: .* must be a whole number"):
         Index.open("test", path=tmp_path, chunk_size="many")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="http://localhost:6333"):
         Index.open("test", store="qdrant", url="localhost:6333")
