@@ -220,10 +220,12 @@ def test_two_runs_at_once_are_one_and_a_refusal(index: Index, folder: Path, tmp_
     store = "lancedb" if "lancedb" in index.store.location else "qdrant"
     (folder / "one.txt").write_text("changed", encoding="utf-8")
     with (
+        index.store.writing(),
         pytest.raises(StoreError, match="another"),
         Index.open("test", store=store, path=tmp_path / "db", device="cpu") as other,
     ):
         other.ingest(folder)
+    assert index.ingest(folder).changed == 1
 
 
 def test_settings_are_checked_for_their_type(tmp_path: Path) -> None:
