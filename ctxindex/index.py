@@ -21,7 +21,7 @@ from ctxindex.chunking import load_chunker
 from ctxindex.config import DEFAULT_INDEX, DEFAULT_PATH, DEFAULT_STORE, Settings
 from ctxindex.encoding import Encoder, load_encoder
 from ctxindex.encoding.encoder import restore_encoder
-from ctxindex.errors import IndexNotFoundError, StoreError, UsageError
+from ctxindex.errors import IndexNotFoundError, UsageError
 from ctxindex.indexing import (
     IndexOptions,
     Ingest,
@@ -210,10 +210,11 @@ class Index:
             if dry_run:
                 totals.new, totals.changed = len(plan.new), len(plan.changed)
         else:
-            spec = spec or self._create(with_model=bool(plan.work))
             self._meter.on_tokens = progress.advance
-            run = Ingest(self.store, records, spec.fingerprint, self._meter, progress)
-            totals = run.run(plan, partial(load_source, options=loading), partial(self._tools, spec))
+            with self.store.writing():
+                spec = spec or self._create(with_model=bool(plan.work))
+                run = Ingest(self.store, records, spec.fingerprint, self._meter, progress)
+                totals = run.run(plan, partial(load_source, options=loading), partial(self._tools, spec))
         stale = stale_failures(found, records, {failure.doc_id for failure in totals.failures})
         if stale and not dry_run:
             self.store.delete(stale)
@@ -226,7 +227,8 @@ class Index:
         records = {record.doc_id: record for record in self.store.records()}
         if dry_run or all(record.pending is None for record in records.values()):
             return records
-        self.store.recover()
+        with self.store.writing():
+            self.store.recover()
         return {record.doc_id: record for record in self.store.records()}
 
     def search(self, query: str, k: int = 5, where: Where = None) -> list[Hit]:
@@ -301,21 +303,17 @@ class Index:
 
     def _create(self, *, with_model: bool) -> IndexSpec:
         """Make the index, but only once everything that could refuse to work has been tried."""
+        made = self.spec
+        if made is not None:  # by another process, while we looked at the files
+            require_agreement(made, self.options, LOADER_VERSION, trust_remote_code=self.trust_remote_code)
+            return made
         options = self.options.encoder_options(self.device, trust_remote_code=self.trust_remote_code)
         encoder = load_encoder(self.options.model_name, options, self._meter)
         spec = IndexSpec(LOADER_VERSION, self.options.chunker_spec(), encoder.spec)
         load_chunker(spec.chunker, encoder.tokenizer)
         if with_model:
             encoder.load()
-        try:
-            self.store.create(spec.to_json(), VectorLayout(spec.encoder.dim, spec.encoder.multivector))
-        except StoreError:
-            made = self.spec
-            if made is None:
-                raise
-            # Another process made the index while we looked at the files.
-            require_agreement(made, self.options, LOADER_VERSION, trust_remote_code=self.trust_remote_code)
-            return made
+        self.store.create(spec.to_json(), VectorLayout(spec.encoder.dim, spec.encoder.multivector))
         self._encoder = encoder
         return spec
 

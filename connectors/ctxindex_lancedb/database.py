@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import lancedb
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -80,7 +80,6 @@ class Database:
         self._folder = folder
         self._connection: Any = None
         self._tables: dict[str, Any] = {}
-        self._lock: TextIO | None = None
 
     @_translated
     def schema(self, table: str) -> pa.Schema | None:
@@ -88,26 +87,28 @@ class Database:
         handle = self._find(table)
         return None if handle is None else handle.schema
 
-    @_translated
-    def lock(self, name: str) -> None:
-        """Become the one writer of an index in a folder, until `close` or the end of the process.
+    @contextmanager
+    def writing(self, lock: str) -> Iterator[None]:
+        """Hold the file `lock` in the folder of the database; the end of the process lets go of it too.
 
         LanceDB itself lets several processes commit at once. But two runs over one index would each take the other's
         work in flight for wreckage. An object store has no such lock.
 
         Raises:
-            StoreError: another process is writing.
+            StoreError: another process, or another Index of this one, holds it.
         """
-        if self._folder is None or self._lock is not None:
+        if self._folder is None:
+            yield
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        lock = (self._folder / f"{name}.lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise StoreError(f"another ingest is writing to {self.label}: wait until it ends") from None
-        self._lock = lock
+        with refusals(self.label):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = (self._folder / lock).open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreError(f"another ingest is writing to {self.label}: wait until it ends") from None
+            yield
 
     @_translated
     def create(self, table: str, schema: pa.Schema) -> None:
@@ -171,12 +172,9 @@ class Database:
             handle.optimize(cleanup_older_than=KEEP_VERSIONS)
 
     def close(self) -> None:
-        """Let go of handles and of the writer's lock."""
+        """Let go of handles."""
         self._tables.clear()
         self._connection = None
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
     def _table(self, name: str) -> Any:
         handle = self._find(name)

@@ -8,6 +8,7 @@ and need not ask which is live. Knows no SQL dialect (`sql`), no Arrow (`rows`) 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from heapq import nlargest
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ class LanceStore:
 
     def __init__(self, database: Database, index: str, where: str) -> None:
         self._database = database
-        self._index = index
+        self._lock = f"{index}.lock"
         self._where = where
         self._chunks = f"{index}__g{GENERATION}"
         self._documents = f"{index}__g{GENERATION}_docs"
@@ -83,11 +84,14 @@ class LanceStore:
         """Chunks first, records last: until then there is no index."""
         from ctxindex_lancedb import rows
 
-        self._database.lock(self._index)
         if self.read_spec() is not None:
             raise StoreError(f"{self._where} exists already")
         self._database.create(self._chunks, rows.chunk_schema(layout))
         self._database.create(self._documents, rows.document_schema(spec))
+
+    def writing(self) -> AbstractContextManager[None]:
+        """A lock on a file beside the tables; none in an object store."""
+        return self._database.writing(self._lock)
 
     def records(self, doc_ids: Collection[str] | None = None) -> Iterator[DocumentRecord]:
         """Read in batches while the caller consumes them."""
@@ -102,7 +106,7 @@ class LanceStore:
         """One commit."""
         from ctxindex_lancedb import rows
 
-        self._writing()
+        self._layout()
         if records:
             self._database.merge(self._documents, "doc_id", rows.record_table(records))
 
@@ -138,7 +142,7 @@ class LanceStore:
 
     def replace(self, documents: Sequence[DocumentRevision]) -> None:
         """Three commits for the batch: intent, chunks, done; now and then upkeep."""
-        self._writing()
+        self._layout()
         replace_documents(self, documents, atomic=True)
         self._replaces += 1
         if self._replaces % _REPLACES_BETWEEN_UPKEEP == 0:
@@ -146,12 +150,12 @@ class LanceStore:
 
     def recover(self) -> list[str]:
         """See `ctxindex.stores.replacing`."""
-        self._writing()
+        self._layout()
         return recover_documents(self, atomic=True)
 
     def delete(self, doc_ids: Collection[str]) -> None:
         """Chunks, then records: what is left of a killed delete is still listed, and deleted next time."""
-        self._writing()
+        self._layout()
         self.delete_chunks(dict.fromkeys(doc_ids, ""))
         self.delete_records(doc_ids)
 
@@ -217,18 +221,13 @@ class LanceStore:
 
     def maintain(self) -> None:
         """Compact and prune where many small writes have left a trace."""
-        self._writing()
+        self._layout()
         for table in (self._chunks, self._documents):
             self._database.maintain(table)
 
     def close(self) -> None:
-        """Release handles and the writer's lock."""
+        """Release handles."""
         self._database.close()
-
-    def _writing(self) -> None:
-        """Begins every method that changes the index."""
-        self._layout()
-        self._database.lock(self._index)
 
     def _layout(self) -> VectorLayout:
         """What the vectors are; raises where there is no index, and so begins every method that needs one."""

@@ -10,6 +10,7 @@ import json
 import os
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -81,6 +82,10 @@ class QdrantStore:
         if self.read_spec() is not None:
             raise StoreError(f"{self.location} exists already")
         self._engine.create(spec, layout, int8=self._int8)
+
+    def writing(self) -> AbstractContextManager[None]:
+        """The embedded engine has one user at a time anyway; a server cannot keep others out."""
+        return nullcontext()
 
     def records(self, doc_ids: Collection[str] | None = None) -> Iterator[DocumentRecord]:
         """Read in pages while the caller consumes them."""

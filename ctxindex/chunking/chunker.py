@@ -95,13 +95,25 @@ class SpanChunker:
         start, end = shrink(text, block)
         size = self.spec.size - self.spec.overlap
         pieces = align(text, self._split(text[start:end]), start)
-        fitting = [part for span in pieces for part in fit(text, span, size, self._measure)]
+        fitting: list[Span] = []
+        for span, length in zip(pieces, self._lengths([text[begin:stop] for begin, stop in pieces]), strict=True):
+            fitting += [span] if length <= size else fit(text, span, size, self._measure)
         yield from join_crumbs(text, fitting, size, size // _CRUMB, self._measure)
+
+    def _lengths(self, texts: list[str]) -> list[int]:
+        """All of them in one call of the tokenizer."""
+        if self.spec.unit == "chars":
+            return [len(text) for text in texts]
+        return [_at_least(count, text) for count, text in zip(self._tokenizer.count(texts), texts, strict=True)]
 
     def _readable(self, text: str, spans: list[Span]) -> list[Span]:
         """The spans that the model gets any token of: invisible characters alone make no chunk."""
-        counts = self._tokenizer.count([text[start:end] for start, end in spans])
-        return [span for span, count in zip(spans, counts, strict=True) if count]
+        return [
+            (start, end)
+            for start, end in spans
+            if any(map(str.isalnum, text[start : min(end, start + _MEMORISED)]))
+            or self._tokenizer.count([text[start:end]])[0]
+        ]
 
     def _overlapped(self, text: str, spans: list[Span]) -> list[Span]:
         if not self.spec.overlap:
@@ -132,10 +144,14 @@ def _blocks(text: str, section: Span) -> Iterator[Span]:
 
 def _token_measure(tokenizer: Tokenizer) -> Measure:
     def count(text: str) -> int:
-        return max(tokenizer.count([text])[0], -(-len(text) // _CHARS_PER_TOKEN))
+        return _at_least(tokenizer.count([text])[0], text)
 
     remembered = lru_cache(maxsize=1 << 16)(count)
     return lambda text: remembered(text) if len(text) <= _MEMORISED else count(text)
+
+
+def _at_least(tokens: int, text: str) -> int:
+    return max(tokens, -(-len(text) // _CHARS_PER_TOKEN))
 
 
 def _break_before(text: str, start: int, limit: int) -> int:

@@ -16,6 +16,9 @@ Span: TypeAlias = tuple[int, int]
 Measure: TypeAlias = Callable[[str], int]
 """The length of a text in the unit of the chunk size."""
 
+_LONGEST_TOKEN = 20
+"""Characters; a text longer than so many a unit is no crumb."""
+
 
 def align(text: str, pieces: Iterable[str], start: int = 0) -> list[Span]:
     """Where `pieces`, in order and stripped of outer white space, stand in `text` from character `start` on.
@@ -89,8 +92,9 @@ def join_crumbs(text: str, spans: list[Span], size: int, crumb: int, measure: Me
             waiting = span
             continue
         joined = (waiting[0], span[1])
-        small = min(measure(text[start:end]) for start, end in (waiting, span)) < crumb
-        if small and measure(text[joined[0] : joined[1]]) <= size:
+        # Most spans are far too long to be crumbs, and need not be measured to see that.
+        short = [text[start:end] for start, end in (waiting, span) if end - start <= crumb * _LONGEST_TOKEN]
+        if any(measure(part) < crumb for part in short) and measure(text[joined[0] : joined[1]]) <= size:
             waiting = joined
         else:
             yield waiting

@@ -69,15 +69,17 @@ class TransformerBackbone:
         """See `Backbone.place_sums`."""
         import torch
 
+        spans = [(number, place.start, place.end) for number, row in enumerate(rows) for place in row.places]
         with torch.inference_mode():
-            states = self._states(rows)  # (rows, longest, dim)
-            sums = [
-                states[number, place.start : place.end].sum(dim=0, dtype=torch.float32)
-                for number, row in enumerate(rows)
-                for place in row.places
-            ]
-            result: FloatArray = torch.stack(sums).cpu().numpy()
-        return result
+            states = self._states(rows).float()  # (rows, longest, dim)
+            if self._device.type == "cpu":
+                # Numpy adds in this thread: a parallel region for each of many small sums waits longer than it works.
+                array = states.numpy()
+                return np.stack([array[number, start:end].sum(axis=0) for number, start, end in spans])
+            sums: FloatArray = (
+                torch.stack([states[number, start:end].sum(dim=0) for number, start, end in spans]).cpu().numpy()
+            )
+        return sums
 
     def _states(self, rows: Sequence[Row]) -> torch.Tensor:
         longest = max(row.length for row in rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -65,6 +66,10 @@ class MemoryStore:
         if self._key in self._indexes:
             raise StoreError(f"{self.location} exists already")
         self._indexes[self._key] = _Contents(copy.deepcopy(dict(spec)), layout)
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Nobody else can reach it."""
+        return nullcontext()
 
     def records(self, doc_ids: Collection[str] | None = None) -> Iterator[DocumentRecord]:
         """The records named, or all."""

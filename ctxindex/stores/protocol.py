@@ -14,6 +14,7 @@ of ours.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -92,6 +93,14 @@ class Store(Protocol):
 
     def create(self, spec: Mapping[str, Any], layout: VectorLayout) -> None:
         """Make an empty index that carries `spec`; atomic to readers: `read_spec` is None until all is in place."""
+        ...
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Around a run of writes: keeps other writers of the index out where the database can; readers go on.
+
+        Raises:
+            StoreError: on entering, another writer is at work.
+        """
         ...
 
     def records(self, doc_ids: Collection[str] | None = None) -> Iterator[DocumentRecord]:

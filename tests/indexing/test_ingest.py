@@ -220,14 +220,16 @@ def test_two_runs_at_once_are_one_and_a_refusal(index: Index, folder: Path, tmp_
     store = "lancedb" if "lancedb" in index.store.location else "qdrant"
     (folder / "one.txt").write_text("changed", encoding="utf-8")
     with (
+        index.store.writing(),
         pytest.raises(StoreError, match="another"),
         Index.open("test", store=store, path=tmp_path / "db", device="cpu") as other,
     ):
         other.ingest(folder)
+    assert index.ingest(folder).changed == 1
 
 
 def test_settings_are_checked_for_their_type(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--chunk-size: .* must be a whole number"):
+    with pytest.raises(ConfigError, match=r"--chunk-size: .* must be a whole number"):
         Index.open("test", path=tmp_path, chunk_size="many")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="http://localhost:6333"):
         Index.open("test", store="qdrant", url="localhost:6333")

@@ -138,3 +138,14 @@ class BasicsConformance(Connecting):
             store.close()
         with self.opened(tmp_path) as store:
             assert len(store.chunks("a")) == 3
+
+    def test_a_run_of_writes_may_be_followed_by_another(self, tmp_path: Path) -> None:
+        """`writing` surrounds a run, also the first, and lets go at its end."""
+        with self.opened(tmp_path) as store:
+            with store.writing():
+                store.create({}, VectorLayout(DIM))
+                store.replace([document("a")])
+            with store.writing():
+                store.replace([document("b")])
+                assert len(store.chunks("a")) == 3
+            assert store.counts().documents == 2
