@@ -173,3 +173,18 @@ def test_the_spec_restores_the_encoder(folder: Path, tmp_path: Path) -> None:
     other = pylate(tmp_path / "other", {**PYLATE, "attend_to_expansion_tokens": True})
     with pytest.raises(MismatchError, match="query_expansion"):
         restore_encoder(replace(spec, digest=load_encoder(str(other)).spec.digest), model=str(other))
+
+
+@pytest.mark.parametrize("owner", ["centre", "first"])
+def test_windows_may_begin_with_title_and_head_and_keep_no_vectors_of_them(folder: Path, owner: Any) -> None:
+    texts = [" ".join(WORDS[(number + place) % 11] for place in range(12)) for number in range(30)]
+    source = chunked("a", texts)
+    titled = replace(source, document=replace(source.document, title="Early Exile"))
+    encoder, backbone = stand_in(folder, max_tokens=64, anchor=10, anchor_title=True, owner=owner)
+    plain, _ = stand_in(folder, max_tokens=64)
+    (result,) = encoder.encode_documents([titled])
+    assert isinstance(result, EncodedDocument)
+    assert len(set(result.windows)) > 2
+    assert max(backbone.lengths) <= 64
+    for mine, others in zip(result.chunk_vectors(), vectors_of(plain, texts), strict=True):
+        np.testing.assert_array_equal(mine, others)  # without context, an anchor changes nothing
