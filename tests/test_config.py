@@ -50,6 +50,9 @@ def test_a_pyproject_file_does_as_well_if_it_has_our_table(tmp_path: Path) -> No
         ('chunk_size = "many"', "whole number"),
         ("chunk_size = true", "whole number"),
         ("store = 3", "must be text"),
+        ('blend = "half"', "blend must be a number"),
+        ("blend = true", "blend must be a number"),
+        ("anchor_title = 2", "must be true or false"),
         ("store = ", "cannot read"),
     ],
 )
@@ -63,3 +66,28 @@ def test_a_file_that_is_wrong_is_named(tmp_path: Path, text: str, complaint: str
 def test_a_variable_that_is_no_number_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="CTXINDEX_CHUNK_SIZE"):
         Settings({}, {"CTXINDEX_CHUNK_SIZE": "big"}, tmp_path).get("chunk_size")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("blend", "0.25", 0.25),
+        ("blend", "0", 0.0),
+        ("anchor", "64", 64),
+        ("anchor_title", "true", True),
+        ("anchor_title", "1", True),
+        ("anchor_title", "False", False),
+        ("force_mean", "0", False),
+        ("max_tokens", "model", "model"),
+    ],
+)
+def test_variables_are_read_as_their_type(tmp_path: Path, name: str, text: str, value: object) -> None:
+    found = Settings({}, {f"CTXINDEX_{name.upper()}": text}, tmp_path).get(name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_file_has_numbers_and_flags_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path, "blend = 1\nanchor-title = false\n")
+    settings = Settings({"anchor": 3}, {}, tmp_path)
+    assert [settings.get(name) for name in ("blend", "anchor_title", "anchor")] == [1.0, False, 3]

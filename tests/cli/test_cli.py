@@ -168,6 +168,18 @@ def test_another_model_or_setting_is_refused(work: Path) -> None:
     assert "chunk_size: index 128, asked for 64" in result.stderr
 
 
+def test_the_choices_of_late_chunking_are_flags(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some text", encoding="utf-8")
+    flags = ["--anchor", "16", "--anchor-title", "--owner", "mean", "--blend", "0.25", "--isolated", "title"]
+    refused = run("ingest", "a.txt", "--method", "independent", *flags, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--blend goes with --method late, not with independent" in refused.stderr
+    assert answer(run("ingest", "a.txt", "--method", "late", *flags, "--json", cwd=tmp_path))["documents"]["new"] == 1
+    encoder = answer(run("status", "--json", cwd=tmp_path))["spec"]["encoder"]
+    wanted = {"anchor": 16, "anchor_title": True, "owner": "mean", "blend": 0.25, "isolated": "title"}
+    assert {name: encoder[name] for name in wanted} == wanted
+
+
 def test_a_dry_run_loads_no_model(work: Path) -> None:
     result = run("ingest", HERE.parent, "--dry-run", "--json", cwd=work)
     assert result.returncode == 0

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ctxindex.encoding import EncoderOptions, load_encoder
 from ctxindex.encoding.checkpoint import open_checkpoint
 from ctxindex.encoding.encoder import restore_encoder
+from ctxindex.encoding.job import DocumentJob
 from ctxindex.encoding.late_interaction import LateInteractionEncoder
 from ctxindex.errors import ConfigError, MismatchError, ModelError
 from ctxindex.metering import Meter
@@ -184,7 +185,15 @@ def test_windows_may_begin_with_title_and_head_and_keep_no_vectors_of_them(folde
     plain, _ = stand_in(folder, max_tokens=64)
     (result,) = encoder.encode_documents([titled])
     assert isinstance(result, EncodedDocument)
-    assert len(set(result.windows)) > 2
     assert max(backbone.lengths) <= 64
+    frame = encoder._frame("")
+    (job,) = encoder._jobs([titled], frame)
+    assert isinstance(job, DocumentJob)
+    title, head = encoder.tokenizer.ids(["Early Exile", texts[0]])
+    behind = len(frame.opening)
+    for number, row in enumerate(job.rows):
+        shown = [*title, frame.sep_id, *(head[:10] if number else ())]
+        assert row.ids[behind : behind + len(shown)].tolist() == shown
+    assert len(job.rows) > 2
     for mine, others in zip(result.chunk_vectors(), vectors_of(plain, texts), strict=True):
         np.testing.assert_array_equal(mine, others)  # without context, an anchor changes nothing
