@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 SOME_FAILED = 3
 _SHOWN = 10
 _MAX_TOKENS = "Size of a window; model: what it was trained with.  [default: what it can read]"
-_ANCHOR = "Late: begin each later window with the document's first N tokens.  [default: 0]"
-_ANCHOR_TITLE = "Late: begin each window with the document's title."
-_OWNER = "Late: which window a chunk in several is taken from.  [default: centre]"
+_ANCHOR = "Late methods: begin each later window with the document's first N tokens.  [default: 0]"
+_ANCHOR_TITLE = "Late methods: begin each window with the document's title."
+_OWNER = "Late methods: which window a chunk in several is taken from.  [default: centre]"
 _BLEND = "Late: weight of the vector of the chunk alone, 0 to less than 1.  [default: 0]"
 _ISOLATED = "Late, with --blend: the chunk alone, or with its title.  [default: chunk]"
 _FORCE_MEAN = "Take means of token states although the model was not trained for them."

@@ -123,7 +123,7 @@ def test_both_views_of_a_blend_go_through_the_last_modules(dense: Path) -> None:
         assert result.vectors.shape == (2, 8)
         return result.vectors
 
-    def alone(text: str) -> np.ndarray:
+    def alone(text: str) -> Any:
         (result,) = load(dense, method="late", dims=8).encode_documents([chunked("b", [text])])
         assert isinstance(result, EncodedDocument)
         return result.vectors[0]

@@ -37,7 +37,7 @@ def test_the_choices_of_late_chunking_reach_the_spec_and_are_agreed_upon(tmp_pat
         assert index.search("Who shall pay?")[0].doc_id == "one.md"
     with Index.open(**CHOSEN, **where) as index:
         assert index.ingest(file).unchanged == 1
-    others = {"anchor": 17, "anchor_title": False, "owner": "centre", "blend": 0.5, "isolated": "chunk"}
+    others: dict[str, Any] = {"anchor": 17, "anchor_title": False, "owner": "centre", "blend": 0.5, "isolated": "chunk"}
     for name, value in others.items():
         with Index.open(**{name: value}, **where) as index, pytest.raises(MismatchError, match=f"{name}: index"):
             index.ingest(file)
