@@ -129,4 +129,5 @@ def test_methods_that_do_not_fit_the_model_are_refused(model: Path, files: Path,
         pytest.raises(ModelError, match="gives one vector a text"),
     ):
         opened.ingest(files)
-    assert not any(tmp_path.iterdir())
+    with Index.open(path=tmp_path) as opened:
+        assert opened.spec is None
