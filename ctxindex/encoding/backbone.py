@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from ctxindex.types import FloatArray
 
 
+_STEP = 16
+"""Batches are as long as a multiple of it: for every new shape the kernels keep code and buffers, so that memory would
+grow with the variety of lengths."""
+
+
 class Backbone(Protocol):
     """A network that gives every token a state."""
 
@@ -35,16 +40,17 @@ class Backbone(Protocol):
 
 
 class TransformerBackbone:
-    """A transformers encoder, loaded from `folder` at construction.
+    """A transformers encoder, loaded from `folder` at construction, for rows of at most `max_tokens`.
 
     Raises:
         ModelError: the folder cannot be loaded.
     """
 
-    def __init__(self, folder: Path, *, pad_id: int, dtype: str, device: str, meter: Meter) -> None:
+    def __init__(self, folder: Path, *, max_tokens: int, pad_id: int, dtype: str, device: str, meter: Meter) -> None:
         with meter.time("model"):
             self._device = resolve_device(device)
             self._model = _load(folder, resolve_dtype(dtype)).to(self._device)
+        self._max_tokens = max_tokens
         self._pad_id = pad_id
         self._meter = meter
 
@@ -67,14 +73,14 @@ class TransformerBackbone:
     def _states(self, rows: Sequence[Row]) -> torch.Tensor:
         import torch
 
-        longest = max(row.length for row in rows)
+        longest = min(-(-max(row.length for row in rows) // _STEP) * _STEP, self._max_tokens)
         ids = np.full((len(rows), longest), self._pad_id, dtype=np.int64)
         mask = np.zeros((len(rows), longest), dtype=np.int64)
         for number, row in enumerate(rows):
             ids[number, : row.length] = row.ids
             mask[number, : row.length] = 1
         inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(self._device)}
-        if not mask.all():  # rows of one length need no mask, and attention is faster without
+        if not mask.all():  # full rows need no mask, and attention is faster without
             inputs["attention_mask"] = torch.from_numpy(mask).to(self._device)
         with self._meter.time("forward"):
             states: torch.Tensor = self._model(**inputs).last_hidden_state
