@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from ctxindex.types import FloatArray
 
 
+_STEP = 16
+"""Batches are as long as a multiple of it: for every new shape the kernels keep code and buffers, so that memory would
+grow with the variety of lengths."""
+
+
 class Backbone(Protocol):
     """A network that gives every token a state."""
 
@@ -39,7 +44,7 @@ class Backbone(Protocol):
 
 
 class TransformerBackbone:
-    """A transformers encoder, loaded from `folder` at construction.
+    """A transformers encoder, loaded from `folder` at construction, for rows of at most `max_tokens`.
 
     `layers` go over every state. `remote_code` lets the class come from the folder's own Python files.
 
@@ -51,6 +56,7 @@ class TransformerBackbone:
         self,
         folder: Path,
         *,
+        max_tokens: int,
         pad_id: int,
         dtype: str,
         device: str,
@@ -62,6 +68,7 @@ class TransformerBackbone:
             self._device = resolve_device(device)
             self._model = _load(folder, resolve_dtype(dtype), remote_code).to(self._device)
             self._steps = build_steps(layers, self._device, resolve_dtype(dtype))
+        self._max_tokens = max_tokens
         self._pad_id = pad_id
         self._meter = meter
 
@@ -82,7 +89,7 @@ class TransformerBackbone:
         return sums
 
     def _states(self, rows: Sequence[Row]) -> torch.Tensor:
-        longest = max(row.length for row in rows)
+        longest = self._padded(max(row.length for row in rows))
         ids = np.full((len(rows), longest), self._pad_id, dtype=np.int64)
         mask = np.zeros((len(rows), longest), dtype=np.int64)
         for number, row in enumerate(rows):
@@ -90,12 +97,16 @@ class TransformerBackbone:
             mask[number, : row.length] = 1
         return self._forward(ids, mask)
 
+    def _padded(self, longest: int) -> int:
+        """The length of a batch whose longest row has `longest` tokens."""
+        return max(longest, min(-(-longest // _STEP) * _STEP, self._max_tokens))
+
     def _forward(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> torch.Tensor:
         """The last hidden states, (rows, longest, hidden), for ids and attention mask, both (rows, longest)."""
         import torch
 
         inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(self._device)}
-        if not mask.all():  # rows of one length need no mask, and attention is faster without
+        if not mask.all():  # full rows need no mask, and attention is faster without
             inputs["attention_mask"] = torch.from_numpy(mask).to(self._device)
         with self._meter.time("forward"):
             states: torch.Tensor = self._model(**inputs).last_hidden_state

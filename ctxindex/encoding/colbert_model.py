@@ -42,10 +42,12 @@ class ColbertBackbone(TransformerBackbone):
         ModelError: its files cannot be loaded.
     """
 
-    def __init__(self, layout: ColbertLayout, *, pad_id: int, dtype: str, device: str, meter: Meter) -> None:
+    def __init__(
+        self, layout: ColbertLayout, *, max_tokens: int, pad_id: int, dtype: str, device: str, meter: Meter
+    ) -> None:
         import torch
 
-        super().__init__(layout.backbone, pad_id=pad_id, dtype=dtype, device=device, meter=meter)
+        super().__init__(layout.backbone, max_tokens=max_tokens, pad_id=pad_id, dtype=dtype, device=device, meter=meter)
         with meter.time("model"):
             self._chain = build_steps(layout.dense, self._device, torch.float32)
 
@@ -53,7 +55,7 @@ class ColbertBackbone(TransformerBackbone):
         """See `TokenBackbone.token_vectors`."""
         import torch
 
-        ids = np.full((len(rows), max(map(len, rows))), self._pad_id, dtype=np.int64)
+        ids = np.full((len(rows), self._padded(max(map(len, rows)))), self._pad_id, dtype=np.int64)
         mask = np.zeros(ids.shape, dtype=np.int64)
         for number, row in enumerate(rows):
             ids[number, : len(row)] = row

@@ -85,6 +85,7 @@ class LateInteractionEncoder(LocalEncoder):
         if self._backbone is None:
             self._backbone = ColbertBackbone(
                 self._layout,
+                max_tokens=self.spec.max_tokens,
                 pad_id=self.tokenizer.pad_id,
                 dtype=self.spec.dtype,
                 device=self._device,

@@ -199,6 +199,7 @@ class LocalEncoder:
         if self._backbone is None:
             self._backbone = TransformerBackbone(
                 self._checkpoint.backbone,
+                max_tokens=self.spec.max_tokens,
                 pad_id=self.tokenizer.pad_id,
                 dtype=self.spec.dtype,
                 device=self._device,
