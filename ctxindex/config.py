@@ -44,6 +44,7 @@ SETTINGS: dict[str, type] = {
     "pool_factor": int,
     "skiplist": str,
     "device": str,
+    "threads": int,
 }
 """Every setting that a variable or a file may give, and its type.
 

@@ -58,11 +58,18 @@ class Index:
     """A named set of documents in a store, with one spec: `Index.open` opens one, `close` or a `with` releases it."""
 
     def __init__(
-        self, store: Store, options: IndexOptions, device: str = "auto", *, trust_remote_code: bool = False
+        self,
+        store: Store,
+        options: IndexOptions,
+        device: str = "auto",
+        *,
+        threads: int | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
         self.store = store
         self.options = options
         self.device = device
+        self.threads = threads
         self.trust_remote_code = trust_remote_code
         self._meter = Meter()
         self._encoder: Encoder | None = None
@@ -96,6 +103,7 @@ class Index:
         pool_factor: int | None = None,
         skiplist: str | None = None,
         device: str | None = None,
+        threads: int | None = None,
         trust_remote_code: bool = False,
     ) -> Index:
         """Open an index, or prepare one that the first `ingest` makes.
@@ -122,10 +130,11 @@ class Index:
             isolated: what that vector is made of: chunk, or title (and chunk).
             dims: how many numbers of a vector to keep.
             force_mean: take means of a model that was not trained for them.
-            dtype: of the forward pass: float32, bfloat16 or float16.
+            dtype: of the forward pass: float32, bfloat16 or float16; auto for the fastest that keeps the quality here.
             pool_factor: late interaction: by what the number of a chunk's vectors is divided.
             skiplist: late interaction: leave out no tokens (none), or those that the model's files name (model).
             device: auto, cpu, cuda or mps.
+            threads: of the CPU; by default as many as there are processors for this process.
             trust_remote_code: let Python code in the model's folder run; no file and no variable can say so.
 
         Raises:
@@ -141,7 +150,8 @@ class Index:
             path=Path(found.get("path", found.beside_file(DEFAULT_PATH))).expanduser(),
         )
         options = IndexOptions(**{name: found.get(name) for name in IndexOptions.names()})
-        return cls(opened, options, found.get("device", "auto"), trust_remote_code=trust_remote_code)
+        device, threads = found.get("device", "auto"), found.get("threads")
+        return cls(opened, options, device, threads=threads, trust_remote_code=trust_remote_code)
 
     @property
     def spec(self) -> IndexSpec | None:
@@ -307,7 +317,9 @@ class Index:
         if made is not None:  # by another process, while we looked at the files
             require_agreement(made, self.options, LOADER_VERSION, trust_remote_code=self.trust_remote_code)
             return made
-        options = self.options.encoder_options(self.device, trust_remote_code=self.trust_remote_code)
+        options = self.options.encoder_options(
+            self.device, threads=self.threads, trust_remote_code=self.trust_remote_code
+        )
         encoder = load_encoder(self.options.model_name, options, self._meter)
         spec = IndexSpec(LOADER_VERSION, self.options.chunker_spec(), encoder.spec)
         load_chunker(spec.chunker, encoder.tokenizer)
@@ -323,6 +335,7 @@ class Index:
                 spec.encoder,
                 model=self.options.model,
                 device=self.device,
+                threads=self.threads,
                 trust_remote_code=self.trust_remote_code,
                 meter=self._meter,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("CTXINDEX_", "QDRANT_")) and not name.startswith("CTXINDEX_TEST_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _float32_unless_said() -> Iterator[None]:
+    """Vectors are compared with those of other programs; the precision a machine would choose is tested by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ctxindex.encoding.encoder.choose_dtype", lambda device: "float32")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,13 @@ _STORE = (
     click.option("--path", metavar="DIR", help="Folder of a local store.  [default: .ctxindex]"),
 )
 
+_DEVICE = (
+    click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.  [default: auto]"),
+    click.option(
+        "--threads", type=click.IntRange(min=1), metavar="N", help="Threads on a CPU.  [default: its processors]"
+    ),
+)
+
 
 def store_options(command: Command) -> Command:
     """--store, --url, --index and --path."""
@@ -53,5 +60,7 @@ def trust_option(command: Command) -> Command:
 
 
 def device_option(command: Command) -> Command:
-    """--device."""
-    return click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.  [default: auto]")(command)
+    """--device and --threads."""
+    for option in reversed(_DEVICE):
+        command = option(command)
+    return command

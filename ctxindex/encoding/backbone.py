@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ctxindex.encoding.attention import NAME, register
+from ctxindex.encoding.backbones import BackboneFacts
 from ctxindex.encoding.head import build_steps
+from ctxindex.encoding.linear import speed_up
 from ctxindex.encoding.modules import Layer
+from ctxindex.encoding.packing import Packing
 from ctxindex.encoding.rows import Row
-from ctxindex.encoding.runtime import resolve_device, resolve_dtype
+from ctxindex.encoding.runtime import resolve_device, resolve_dtype, use_threads
 from ctxindex.errors import ModelError
 from ctxindex.metering import Meter
 
@@ -24,16 +28,21 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
+    from ctxindex.encoding.tokenizer import Ids
     from ctxindex.types import FloatArray
 
 
 _STEP = 16
-"""Batches are as long as a multiple of it: for every new shape the kernels keep code and buffers, so that memory would
-grow with the variety of lengths."""
+"""Padded batches are as long as a multiple of it: for every new shape the kernels keep code and buffers, so that memory
+would grow with the variety of lengths."""
+
+
+_MEMORY_SIGNS = ("not enough memory", "can't allocate memory", "out of memory")
+"""What torch says in a plain RuntimeError: on a CPU, and on MPS."""
 
 
 class Backbone(Protocol):
-    """A network that gives every token a state."""
+    """A network that gives every token a state. Methods raise MemoryError where a batch does not fit."""
 
     def place_sums(self, rows: Sequence[Row]) -> FloatArray:
         """The sum of the states over each place of each row, in order: (places of all rows, dim) float32.
@@ -46,7 +55,19 @@ class Backbone(Protocol):
 class TransformerBackbone:
     """A transformers encoder, loaded from `folder` at construction, for rows of at most `max_tokens`.
 
-    `layers` go over every state. `remote_code` lets the class come from the folder's own Python files.
+    Where the class lets attention be replaced, rows are packed without padding (`ctxindex.encoding.packing`).
+
+    Args:
+        folder: the model's files.
+        facts: what its configuration says.
+        max_tokens: the longest row, unless positions are rotary.
+        pad_id: id of the token that padding is made of.
+        dtype: name of the type that the forward pass runs in.
+        device: where it runs.
+        threads: of the CPU; None takes those this process may use.
+        meter: measures the forward pass.
+        layers: go over every state.
+        remote_code: lets the class come from the folder's own Python files.
 
     Raises:
         ModelError: the folder cannot be loaded.
@@ -56,18 +77,27 @@ class TransformerBackbone:
         self,
         folder: Path,
         *,
+        facts: BackboneFacts,
         max_tokens: int,
         pad_id: int,
         dtype: str,
         device: str,
         meter: Meter,
+        threads: int | None = None,
         layers: Sequence[Layer] = (),
         remote_code: bool = False,
     ) -> None:
         with meter.time("model"):
             self._device = resolve_device(device)
-            self._model = _load(folder, resolve_dtype(dtype), remote_code).to(self._device)
+            if facts.packable:
+                register()
+            attention = NAME if facts.packable else None
+            self._model = _load(folder, resolve_dtype(dtype), remote_code, attention).to(self._device)
+            if self._device.type == "cpu":
+                use_threads(threads)
+                speed_up(self._model)
             self._steps = build_steps(layers, self._device, resolve_dtype(dtype))
+        self._facts = facts
         self._max_tokens = max_tokens
         self._pad_id = pad_id
         self._meter = meter
@@ -76,40 +106,58 @@ class TransformerBackbone:
         """See `Backbone.place_sums`."""
         import torch
 
-        spans = [(number, place.start, place.end) for number, row in enumerate(rows) for place in row.places]
         with torch.inference_mode():
-            states = self._states(rows).float()  # (rows, longest, dim)
+            states, starts = self._states([row.ids for row in rows])
+            spans = [
+                (start + place.start, start + place.end)
+                for row, start in zip(rows, starts, strict=True)
+                for place in row.places
+            ]
             if self._device.type == "cpu":
                 # Numpy adds in this thread: a parallel region for each of many small sums waits longer than it works.
-                array = states.numpy()
-                return np.stack([array[number, start:end].sum(axis=0) for number, start, end in spans])
-            sums: FloatArray = (
-                torch.stack([states[number, start:end].sum(dim=0) for number, start, end in spans]).cpu().numpy()
-            )
+                array = states.float().numpy()
+                return np.stack([array[start:end].sum(axis=0) for start, end in spans])
+            sums: FloatArray = torch.stack([states[start:end].float().sum(dim=0) for start, end in spans]).cpu().numpy()
         return sums
 
-    def _states(self, rows: Sequence[Row]) -> torch.Tensor:
-        longest = self._padded(max(row.length for row in rows))
+    def _states(self, rows: Sequence[Ids], attended: Sequence[int] | None = None) -> tuple[torch.Tensor, Sequence[int]]:
+        """The states of all tokens, (tokens, hidden), and where each row begins in it.
+
+        `attended` says how many tokens of each row, from its start, are looked at by the others; None means all.
+        """
+        attended = attended or list(map(len, rows))
+        if not self._facts.packable:
+            return self._padded(rows, attended)
+        order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
+        packing = Packing(tuple(len(rows[number]) for number in order), tuple(attended[number] for number in order))
+        ids, positions = packing.pack([rows[number] for number in order], self._pad_id, self._facts.padding)
+        states = self._forward(ids, position_ids=positions, packing=packing)
+        starts = dict(zip(order, packing.starts, strict=False))
+        return states.flatten(0, 1), [starts[number] for number in range(len(rows))]
+
+    def _padded(self, rows: Sequence[Ids], attended: Sequence[int]) -> tuple[torch.Tensor, Sequence[int]]:
+        """As `_states`, for a model that has to see every row padded to the longest."""
+        longest = max(map(len, rows))
+        longest = max(longest, min(-(-longest // _STEP) * _STEP, self._max_tokens))
         ids = np.full((len(rows), longest), self._pad_id, dtype=np.int64)
         mask = np.zeros((len(rows), longest), dtype=np.int64)
         for number, row in enumerate(rows):
-            ids[number, : row.length] = row.ids
-            mask[number, : row.length] = 1
-        return self._forward(ids, mask)
+            ids[number, : len(row)] = row
+            mask[number, : attended[number]] = 1
+        # Full rows need no mask, and attention is faster without.
+        states = self._forward(ids) if mask.all() else self._forward(ids, attention_mask=mask)
+        return states.flatten(0, 1), range(0, len(rows) * longest, longest)
 
-    def _padded(self, longest: int) -> int:
-        """The length of a batch whose longest row has `longest` tokens."""
-        return max(longest, min(-(-longest // _STEP) * _STEP, self._max_tokens))
-
-    def _forward(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> torch.Tensor:
-        """The last hidden states, (rows, longest, hidden), for ids and attention mask, both (rows, longest)."""
+    def _forward(self, ids: npt.NDArray[np.int64], **inputs: Any) -> torch.Tensor:
+        """The last hidden states, (rows, tokens, hidden), for ids (rows, tokens)."""
         import torch
 
-        inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(self._device)}
-        if not mask.all():  # full rows need no mask, and attention is faster without
-            inputs["attention_mask"] = torch.from_numpy(mask).to(self._device)
-        with self._meter.time("forward"):
-            states: torch.Tensor = self._model(**inputs).last_hidden_state
+        tensors = {
+            name: torch.from_numpy(value).to(self._device) if isinstance(value, np.ndarray) else value
+            for name, value in {"input_ids": ids, **inputs}.items()
+        }
+        with self._meter.time("forward"), _out_of_memory_told(self._device):
+            states: torch.Tensor = self._model(**tensors).last_hidden_state
             for step in self._steps:
                 states = step(states)
             if self._device.type != "cpu":
@@ -117,13 +165,31 @@ class TransformerBackbone:
         return states
 
 
-def _load(folder: Path, dtype: torch.dtype, remote_code: bool) -> Any:
+@contextmanager
+def _out_of_memory_told(device: torch.device) -> Iterator[None]:
+    """Turns every way in which torch says that memory is short into MemoryError."""
+    import torch
+
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not any(sign in str(error) for sign in _MEMORY_SIGNS):
+            raise
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise MemoryError(str(error).splitlines()[0]) from None
+
+
+def _load(folder: Path, dtype: torch.dtype, remote_code: bool, attention: str | None) -> Any:
     from transformers import AutoModel
 
-    # Which attention runs is left to transformers: SDPA wherever the class has it, which MPNet, for one, has not.
+    # Without a choice of ours transformers takes SDPA wherever the class has it, which MPNet, for one, has not.
+    chosen: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     try:
         with _quiet():
-            model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=remote_code)
+            model = AutoModel.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, trust_remote_code=remote_code, **chosen
+            )
     except Exception as error:  # transformers raises many kinds for a folder it cannot load
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"cannot load the model in {folder}: {reason}") from None

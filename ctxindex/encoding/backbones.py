@@ -32,7 +32,10 @@ _OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet"}
 
 _ABSOLUTE = _OFFSET_POSITIONS | {"bert", "distilbert"}
 _CAUSAL = {"qwen3"}
-_FIRST_POSITION = 1
+
+_PACKABLE = {"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "modernbert", "nomic_bert", "eurobert"}
+"""Backbones whose attention can be replaced, and is all that looks from one token to another."""
+_PADDING = 1
 """Id of the padding in a RoBERTa-like model whose config does not say."""
 
 
@@ -41,7 +44,8 @@ class BackboneFacts:
     """A transformer: `hidden` is the size of a state, `max_tokens` the most positions it was made for.
 
     `rotary` positions can be read beyond that length, absolute ones cannot. `causal` means that a token sees only what
-    stands before it. `remote` means that the class comes with the model's own code.
+    stands before it. `remote` means that the class comes with the model's own code. `packable` rows can lie behind each
+    other without padding. Where positions begin behind that of a padding token, `padding` is its id.
     """
 
     kind: str
@@ -51,6 +55,8 @@ class BackboneFacts:
     rotary: bool
     causal: bool
     remote: bool = False
+    packable: bool = False
+    padding: int | None = None
 
     @property
     def name(self) -> str:
@@ -79,6 +85,8 @@ def read_backbone(folder: Path, *, trust_remote_code: bool = False) -> BackboneF
         rotary=native and kind not in _ABSOLUTE,
         causal=kind in _CAUSAL and config.get("is_causal", True) is not False,
         remote=not native,
+        packable=native and kind in _PACKABLE,
+        padding=_padding(config) if kind in _OFFSET_POSITIONS else None,
     )
 
 
@@ -105,8 +113,12 @@ def _positions(config: dict[str, Any], kind: str, file: Path) -> int:
     rows = _first(config, file, "max_position_embeddings", "n_positions")
     if kind not in _OFFSET_POSITIONS:
         return rows
+    return rows - _padding(config) - 1
+
+
+def _padding(config: dict[str, Any]) -> int:
     padding = config.get("pad_token_id")
-    return rows - (_FIRST_POSITION if padding is None else int(padding)) - 1
+    return _PADDING if padding is None else int(padding)
 
 
 def _first(config: dict[str, Any], file: Path, *names: str) -> int:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from ctxindex.encoding.backbone import Backbone, TransformerBackbone
 from ctxindex.encoding.head import build_steps
 
 if TYPE_CHECKING:
+    from ctxindex.encoding.backbones import BackboneFacts
     from ctxindex.encoding.colbert import ColbertLayout
     from ctxindex.encoding.tokenizer import Ids
     from ctxindex.metering import Meter
@@ -43,11 +42,29 @@ class ColbertBackbone(TransformerBackbone):
     """
 
     def __init__(
-        self, layout: ColbertLayout, *, max_tokens: int, pad_id: int, dtype: str, device: str, meter: Meter
+        self,
+        layout: ColbertLayout,
+        *,
+        facts: BackboneFacts,
+        max_tokens: int,
+        pad_id: int,
+        dtype: str,
+        device: str,
+        meter: Meter,
+        threads: int | None = None,
     ) -> None:
         import torch
 
-        super().__init__(layout.backbone, max_tokens=max_tokens, pad_id=pad_id, dtype=dtype, device=device, meter=meter)
+        super().__init__(
+            layout.backbone,
+            facts=facts,
+            max_tokens=max_tokens,
+            pad_id=pad_id,
+            dtype=dtype,
+            device=device,
+            meter=meter,
+            threads=threads,
+        )
         with meter.time("model"):
             self._chain = build_steps(layout.dense, self._device, torch.float32)
 
@@ -55,15 +72,11 @@ class ColbertBackbone(TransformerBackbone):
         """See `TokenBackbone.token_vectors`."""
         import torch
 
-        ids = np.full((len(rows), self._padded(max(map(len, rows)))), self._pad_id, dtype=np.int64)
-        mask = np.zeros(ids.shape, dtype=np.int64)
-        for number, row in enumerate(rows):
-            ids[number, : len(row)] = row
-            mask[number, : attended[number]] = 1
         with torch.inference_mode():
-            states = self._forward(ids, mask).float()
+            states, starts = self._states(rows, attended)
+            states = states.float()
             for step in self._chain:
                 states = step(states)
             norms = states.norm(dim=-1, keepdim=True)
             vectors = (states / norms).cpu().numpy()
-        return [vectors[number, : len(row)] for number, row in enumerate(rows)]
+        return [vectors[start : start + len(row)] for row, start in zip(rows, starts, strict=True)]

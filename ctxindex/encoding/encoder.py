@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from ctxindex.encoding.checkpoint import open_checkpoint
-from ctxindex.encoding.options import DEFAULT_DTYPE, EncoderOptions, make_spec
-from ctxindex.encoding.runtime import require_known
+from ctxindex.encoding.options import EncoderOptions, make_spec
+from ctxindex.encoding.runtime import AUTO, choose_dtype, require_known
 from ctxindex.errors import ConfigError, MismatchError
 from ctxindex.metering import Meter
 from ctxindex.spec import EncoderSpec
@@ -58,7 +58,8 @@ def load_encoder(
 ) -> LocalEncoder:
     """An encoder for the model of that name: `minilm`, a local folder, or `owner/model` on the hub.
 
-    Files are read and the weights' digest is checked here; torch is imported with the first forward pass.
+    Files are read and the weights' digest is checked here, and a precision is chosen where none is given; the network
+    is loaded with the first forward pass.
 
     Raises:
         ModelError: the model cannot be found or used.
@@ -68,8 +69,10 @@ def load_encoder(
 
     options = options or EncoderOptions()
     meter = meter or Meter()
-    require_known(options.device, options.dtype or DEFAULT_DTYPE)
+    require_known(options.device, options.dtype or AUTO, options.threads)
     with meter.time("model"):
+        if options.dtype in (None, AUTO):
+            options = replace(options, dtype=choose_dtype(options.device))
         checkpoint = open_checkpoint(model, trust_remote_code=options.trust_remote_code)
         spec = make_spec(checkpoint, options)
     if checkpoint.colbert is not None:
@@ -84,6 +87,7 @@ def restore_encoder(
     *,
     model: str | None = None,
     device: str = "auto",
+    threads: int | None = None,
     trust_remote_code: bool = False,
     meter: Meter | None = None,
 ) -> LocalEncoder:
@@ -93,7 +97,7 @@ def restore_encoder(
         ModelError: the model cannot be found or used.
         MismatchError: it is another model than the one that made the index.
     """
-    options = EncoderOptions.of(stored, device, trust_remote_code=trust_remote_code)
+    options = EncoderOptions.of(stored, device, threads=threads, trust_remote_code=trust_remote_code)
     require_known(device, stored.dtype)
     try:
         encoder = load_encoder(model or stored.model, options, meter)

@@ -36,6 +36,7 @@ class DocumentJob:
         self._n_tokens = n_tokens
         self._blend = blend
         self._open = len(rows)
+        self._too_long = 0
         count = len(source.chunks)
         self._contextual = MeanPool(count)
         self._isolated = MeanPool(count)
@@ -47,9 +48,12 @@ class DocumentJob:
                     self._windows[place.chunk] = number
                     self._context[place.chunk] = context
 
-    def add(self, row: Row, values: FloatArray) -> bool:
-        """Take in what the model gave for one row; True when the document is complete."""
-        self.take(row, values)
+    def add(self, row: Row, values: FloatArray | None) -> bool:
+        """Take in what the model gave for one row, None where it could not; True when nothing more will come."""
+        if values is None:
+            self._too_long = max(self._too_long, row.length)
+        elif not self._too_long:
+            self.take(row, values)
         self._open -= 1
         return self._open == 0
 
@@ -76,6 +80,9 @@ class DocumentJob:
     def result(self) -> EncodedDocument | FailedDocument:
         """The document with its vectors, or why it has none."""
         document = self.source.document
+        if self._too_long:
+            reason = f"a window of {self._too_long} tokens does not fit in memory: choose a smaller --max-tokens"
+            return FailedDocument(document.doc_id, reason)
         try:
             vectors, lengths = self.vectors()
         except DocumentError as error:

@@ -13,19 +13,18 @@ PyLate 1.4, models/colbert.py.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ctxindex.encoding.batching import cut_batches
 from ctxindex.encoding.checkpoint import Checkpoint
 from ctxindex.encoding.colbert import query_length
 from ctxindex.encoding.colbert_model import ColbertBackbone, TokenBackbone
 from ctxindex.encoding.head import Head
 from ctxindex.encoding.job import DocumentJob
-from ctxindex.encoding.local import LocalEncoder, Task, Waiting
+from ctxindex.encoding.local import LocalEncoder
 from ctxindex.encoding.rows import Frame, Row
 from ctxindex.encoding.token_pooling import pool_tokens
 from ctxindex.errors import DocumentError, ModelError
@@ -74,7 +73,10 @@ class LateInteractionEncoder(LocalEncoder):
         scored: list[FloatArray] = []
         for start in range(0, len(rows), _QUERIES_AT_ONCE):
             part = rows[start : start + _QUERIES_AT_ONCE]
-            vectors = self.load().token_vectors([ids for ids, _ in part], [attended for _, attended in part])
+            try:
+                vectors = self.load().token_vectors([ids for ids, _ in part], [attended for _, attended in part])
+            except MemoryError:
+                raise ModelError(f"there is not enough memory to read {len(part)} queries at once") from None
             scored += [self._scored(ids, each) for (ids, _), each in zip(part, vectors, strict=True)]
         if not all(np.isfinite(each).all() for each in scored):
             raise ModelError(_UNUSABLE)
@@ -85,10 +87,12 @@ class LateInteractionEncoder(LocalEncoder):
         if self._backbone is None:
             self._backbone = ColbertBackbone(
                 self._layout,
+                facts=self._checkpoint.facts,
                 max_tokens=self.spec.max_tokens,
                 pad_id=self.tokenizer.pad_id,
                 dtype=self.spec.dtype,
                 device=self._device,
+                threads=self._threads,
                 meter=self._meter,
             )
         return cast("TokenBackbone", self._backbone)
@@ -134,11 +138,10 @@ class LateInteractionEncoder(LocalEncoder):
         protected = 0 if self.spec.pooling == "strict" else 1
         return _TokenJob(source, rows, self._head, n_tokens, self.spec.pool_factor, self._skipped, protected)
 
-    def _sums(self, tasks: Sequence[Task[Waiting]]) -> Iterator[tuple[Task[Waiting], FloatArray]]:
-        """Each task with the vectors of all tokens of its row, (tokens, dim) float32."""
-        for batch in cut_batches(tasks, self._budget):
-            rows = [task.row.ids for task in batch]
-            yield from zip(batch, self.load().token_vectors(rows, list(map(len, rows))), strict=True)
+    def _values(self, rows: Sequence[Row]) -> list[FloatArray]:
+        """For each row the vectors of all its tokens, (tokens, dim) float32."""
+        ids = [row.ids for row in rows]
+        return self.load().token_vectors(ids, list(map(len, ids)))
 
 
 class _TokenJob(DocumentJob):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -24,7 +25,7 @@ from ctxindex.encoding.job import DocumentJob
 from ctxindex.encoding.late import Anchor, late_rows
 from ctxindex.encoding.rows import Frame, Row
 from ctxindex.encoding.tokenizer import ModelTokenizer
-from ctxindex.errors import UsageError
+from ctxindex.errors import ModelError, UsageError
 from ctxindex.metering import Meter
 from ctxindex.spec import EncoderSpec
 from ctxindex.types import ChunkedDocument, Document, EncodedDocument, FailedDocument
@@ -75,6 +76,7 @@ class LocalEncoder:
         self._pooling = text_pooling(checkpoint, spec.force_mean)
         self._checkpoint = checkpoint
         self._device = options.device
+        self._threads = options.threads
         self._budget = options.batch_tokens or BATCH_TOKENS
         self._meter = meter
         self._backbone = backbone
@@ -98,7 +100,9 @@ class LocalEncoder:
         if not rows:
             return np.empty((0, self.spec.dim), dtype=np.float32)
         pooled: dict[int, FloatArray] = {}
-        for task, sums in self._sums([Task(number, row) for number, row in enumerate(rows)]):
+        for task, sums in self._through([Task(number, row) for number, row in enumerate(rows)]):
+            if sums is None:
+                raise ModelError(f"there is not enough memory to read a query of {task.length} tokens")
             (place,) = task.row.places
             pooled[task.owner] = sums[0] / np.float32(place.end - place.start)
         return self._head(np.stack([pooled[number] for number in range(len(rows))]))
@@ -174,20 +178,37 @@ class LocalEncoder:
         yield from self._run(pool)
 
     def _run(self, pool: Sequence[Task[DocumentJob]]) -> Iterator[EncodedDocument | FailedDocument]:
-        for task, sums in self._sums(pool):
+        for task, values in self._through(pool):
             self._meter.tokens(task.row.content)
-            if task.owner.add(task.row, sums):
+            if task.owner.add(task.row, values):
                 yield task.owner.result()
 
-    def _sums(self, tasks: Sequence[Task[Waiting]]) -> Iterator[tuple[Task[Waiting], FloatArray]]:
-        """Each task with the sums of its row's places, (places, dim) float32."""
-        for batch in cut_batches(tasks, self._budget):
-            sums = self.load().place_sums([task.row for task in batch])
-            start = 0
-            for task in batch:
-                stop = start + len(task.row.places)
-                yield task, sums[start:stop]
-                start = stop
+    def _through(self, tasks: Sequence[Task[Waiting]]) -> Iterator[tuple[Task[Waiting], FloatArray | None]]:
+        """Each task with what the model gives for its row (`_values`); None where memory is too short for even one.
+
+        Where a batch does not fit in memory, batches are half as large from then on.
+        """
+        waiting = cut_batches(tasks, self._budget)[::-1]
+        while waiting:
+            batch = waiting.pop()
+            try:
+                values: Sequence[FloatArray | None] = self._values([task.row for task in batch])
+            except MemoryError as error:
+                if len(batch) > 1:
+                    self._budget = max(1, min(self._budget, sum(task.length for task in batch)) // 2)
+                    _log.warning("out of memory: batches have at most %d tokens from here on", self._budget)
+                    rest = [task for part in (batch, *waiting[::-1]) for task in part]
+                    waiting = cut_batches(rest, self._budget)[::-1]
+                    continue
+                _log.warning("a window of %d tokens does not fit in memory: %s", batch[0].length, error)
+                values = [None]
+            yield from zip(batch, values, strict=True)
+
+    def _values(self, rows: Sequence[Row]) -> list[FloatArray]:
+        """For each row the sums of its places, (places, width) float32."""
+        sums = self.load().place_sums(rows)
+        edges = list(accumulate((len(row.places) for row in rows), initial=0))
+        return [sums[start:stop] for start, stop in pairwise(edges)]
 
     def load(self) -> Backbone:
         """Bring the model into memory now, instead of with the first batch.
@@ -199,10 +220,12 @@ class LocalEncoder:
         if self._backbone is None:
             self._backbone = TransformerBackbone(
                 self._checkpoint.backbone,
+                facts=self._checkpoint.facts,
                 max_tokens=self.spec.max_tokens,
                 pad_id=self.tokenizer.pad_id,
                 dtype=self.spec.dtype,
                 device=self._device,
+                threads=self._threads,
                 meter=self._meter,
                 layers=self._checkpoint.token_layers,
                 remote_code=self._checkpoint.facts.remote,

@@ -33,8 +33,8 @@ class EncoderOptions:
 
     `max_tokens` lowers the window, "model" to the length that the model was trained with. `dims` keeps the first
     numbers of each vector. `force_mean` takes means of a model that was not trained for them, `trust_remote_code` lets
-    code from the model's folder run. `device` and `batch_tokens` (the padded size of a batch) decide nothing beyond
-    rounding, and are no part of a spec.
+    code from the model's folder run. `dtype` None or "auto" is chosen by what the machine can do. `device`, `threads`
+    (of the CPU) and `batch_tokens` (the size of a batch) decide nothing beyond rounding, and are no part of a spec.
 
     `anchor` (tokens of the document's head), `anchor_title` and `owner` are those of `EncoderSpec` and go with the
     methods `late` and `late-interaction`; `blend` and `isolated` with `late` alone.
@@ -48,6 +48,7 @@ class EncoderOptions:
     max_tokens: int | Literal["model"] | None = None
     dtype: str | None = None
     device: str = "auto"
+    threads: int | None = None
     batch_tokens: int | None = None
     dims: int | None = None
     force_mean: bool = False
@@ -62,14 +63,21 @@ class EncoderOptions:
     skiplist: Literal["none", "model"] | None = None
 
     @classmethod
-    def of(cls, spec: EncoderSpec, device: str = "auto", *, trust_remote_code: bool = False) -> EncoderOptions:
+    def of(
+        cls,
+        spec: EncoderSpec,
+        device: str = "auto",
+        *,
+        threads: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> EncoderOptions:
         """The options that give `spec` again, with the model that made it."""
         names = ["method", "max_tokens", "dtype", "force_mean"]
         names += _WINDOWS if spec.method != "independent" else ()
         names += _BLEND if spec.method == "late" else ()
         names += _MULTIVECTOR if spec.multivector else ()
         chosen: dict[str, Any] = {name: getattr(spec, name) for name in names}
-        return cls(**chosen, dims=spec.dim, device=device, trust_remote_code=trust_remote_code)
+        return cls(**chosen, dims=spec.dim, device=device, threads=threads, trust_remote_code=trust_remote_code)
 
 
 def make_spec(checkpoint: Checkpoint, options: EncoderOptions) -> EncoderSpec:

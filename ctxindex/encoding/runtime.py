@@ -1,7 +1,20 @@
-"""Where and in what precision the forward pass runs."""
+"""Where and in what precision the forward pass runs, and on how many threads.
+
+The precision of a new index is chosen by what the device can do: half precision on CUDA; on a CPU bfloat16 if it has
+instructions for it (AVX512-BF16 or AMX) and they are faster, which is measured once and kept in the user's cache; else
+float32. What was chosen is part of an index's spec, so it does not change when the index moves to another machine.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+import math
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctxindex.errors import ConfigError
@@ -11,18 +24,32 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+AUTO = "auto"
+
+_log = logging.getLogger("ctxindex")
+
+_CPU_INFO = Path("/proc/cpuinfo")
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+_WORTH = 1.2
+"""How much faster bfloat16 must be to be chosen."""
+
+_SHAPE = (1024, 768, 1024)
+_SECONDS = 0.05
 
 
-def require_known(device: str, dtype: str) -> None:
-    """Check two names without asking torch, so that a slip is told before anything is loaded or made.
+def require_known(device: str, dtype: str, threads: int | None = None) -> None:
+    """Check what was asked for without asking torch, so that a slip is told before anything is loaded or made.
 
     Raises:
-        ConfigError: not one of `DEVICES` (a CUDA device may have a number, `cuda:1`) or `DTYPES`.
+        ConfigError: not one of `DEVICES` (a CUDA device may have a number, `cuda:1`) or `DTYPES`, or no thread at all.
     """
+    if threads is not None and threads < 1:
+        raise ConfigError(f"--threads {threads} must be 1 or more")
     if device.split(":")[0] not in DEVICES:
         raise ConfigError(f"--device {device} is none of {', '.join(DEVICES)}")
-    if dtype not in DTYPES:
-        raise ConfigError(f"--dtype {dtype} is none of {', '.join(DTYPES)}")
+    if dtype not in (AUTO, *DTYPES):
+        raise ConfigError(f"--dtype {dtype} is none of {', '.join((AUTO, *DTYPES))}")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -47,3 +74,94 @@ def resolve_dtype(name: str) -> torch.dtype:
     import torch
 
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def choose_dtype(device: str) -> str:
+    """The name of the fastest precision that keeps the quality of vectors, on the device called `device`.
+
+    Raises:
+        ConfigError: this machine has no such device.
+    """
+    kind = device.split(":")[0]
+    if kind == "cpu" or (kind == AUTO and not _has_accelerator()):
+        return "bfloat16" if _BFLOAT16_FLAGS & _cpu_flags() and _bfloat16_pays() else "float32"
+    import torch
+
+    if resolve_device(device).type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def _cpu_flags() -> set[str]:
+    """What the first processor of a Linux machine can do; empty elsewhere."""
+    try:
+        lines = _CPU_INFO.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return set()
+    return set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+
+
+def _bfloat16_pays() -> bool:
+    """Whether a matrix product is faster in bfloat16 than in float32; measured once on each machine and torch."""
+    machine = f"{platform.machine()} {' '.join(sorted(_cpu_flags()))} torch {version('torch')}"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctxindex" / "bfloat16.json"
+    try:
+        known = json.loads(cache.read_text(encoding="utf-8"))
+        if known["machine"] == machine:
+            return float(known["ratio"]) >= _WORTH
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # measured again
+    ratio = _measure()
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.write_text(json.dumps({"machine": machine, "ratio": ratio}), encoding="utf-8")
+    except OSError as error:
+        _log.debug("the measurement was not kept: %s", error)
+    return ratio >= _WORTH
+
+
+def _measure() -> float:
+    """How many times as fast a product of matrices is in bfloat16 as in float32: the best of some of each."""
+    import torch
+
+    rows, inner, columns = _SHAPE
+    best = {torch.float32: math.inf, torch.bfloat16: math.inf}
+    for dtype in best:
+        left, right = torch.ones(rows, inner, dtype=dtype), torch.ones(inner, columns, dtype=dtype)
+        left @ right  # the first starts threads and makes kernels
+        began = time.perf_counter()
+        while time.perf_counter() - began < _SECONDS:
+            start = time.perf_counter()
+            left @ right
+            best[dtype] = min(best[dtype], time.perf_counter() - start)
+    return best[torch.float32] / best[torch.bfloat16]
+
+
+def use_threads(count: int | None) -> None:
+    """Let torch run on `count` threads of the CPU; None: on those this process may use.
+
+    torch counts the processors of the machine; a container is often given the time of fewer, and more threads than
+    those wait for each other.
+    """
+    import torch
+
+    if count is not None:
+        torch.set_num_threads(count)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), _quota()))
+
+
+def _quota() -> int:
+    """Processors whose time this process is given, by its container or its affinity."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _CPU_QUOTA.read_text(encoding="ascii").split()
+        return min(usable, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or "max"
+        return usable

@@ -10,6 +10,7 @@ from ctxindex.chunking import DEFAULT_CHUNK_SIZE, DEFAULT_CHUNKER
 from ctxindex.encoding import EncoderOptions, open_checkpoint
 from ctxindex.encoding.encoder import DEFAULT_MODEL
 from ctxindex.encoding.fitness import TRAINED_WINDOW, choose_window, counts_as_forced
+from ctxindex.encoding.runtime import AUTO
 from ctxindex.errors import MismatchError
 from ctxindex.spec import ChunkerSpec, IndexSpec, Isolated, Method, Owner
 
@@ -64,13 +65,16 @@ class IndexOptions:
             size = DEFAULT_CHUNK_SIZE * 4
         return ChunkerSpec(self.chunker or DEFAULT_CHUNKER, size, unit, self.chunk_overlap or 0)
 
-    def encoder_options(self, device: str, *, trust_remote_code: bool = False) -> EncoderOptions:
+    def encoder_options(
+        self, device: str, *, threads: int | None = None, trust_remote_code: bool = False
+    ) -> EncoderOptions:
         """The encoder of a new index."""
         return EncoderOptions(
             method=self.method,
             max_tokens=self.max_tokens,
             dtype=self.dtype,
             device=device,
+            threads=threads,
             dims=self.dims,
             force_mean=bool(self.force_mean),
             trust_remote_code=trust_remote_code,
@@ -107,6 +111,8 @@ def require_agreement(
         **{name: getattr(encoder, name) for name in _OF_THE_ENCODER},
     }
     asked = {name: value for name, value in asdict(options).items() if value is not None and name in has}
+    if options.dtype == AUTO:  # the precision that was chosen when the index was made
+        del asked["dtype"]
     asked.update(_of_the_model(stored, options, trust_remote_code))
     wrong = [
         f"  {name}: index {has[name]!r}, asked for {value!r}" for name, value in asked.items() if value != has[name]

@@ -1,0 +1,128 @@
+"""Rows of different lengths as one long row, without padding: what the linear layers of a transformer see.
+
+    row 0 · row 1 · … · row n · filling          (1, tokens)
+
+Only attention looks from one token to another, so only attention must know where a row ends (`ctxindex.encoding.
+attention`); all else in a transformer works token by token. Every row has its own positions, from the model's first.
+
+The rows come sorted by length, longest first, and attention takes rows of like length together, in *groups*: as many
+as keep the scores of a group in the processor's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ctxindex.encoding.tokenizer import Ids
+
+_FILL = 64
+"""Packed batches are as long as a multiple of it: for every new shape the kernels keep code and buffers, so that memory
+would grow with the variety of lengths."""
+
+_ALIKE = 16
+"""Rows of a group may be shorter than its longest by less than this, or by an eighth of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows of `lengths` tokens, longest first, whose tokens begin at `start`; `attended` is that of `Packing`."""
+
+    lengths: tuple[int, ...]
+    attended: tuple[int, ...]
+    start: int
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return self.lengths[0]
+
+    @property
+    def stop(self) -> int:
+        """The end of its tokens."""
+        return self.start + sum(self.lengths)
+
+    def rectangle(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """How rows of different lengths become a rectangle of (rows, longest), and back.
+
+        Returns:
+            For every cell the token that goes there, (rows * longest,) int64, the row's first one behind its end; and
+            for every token its cell, (tokens,) int64, counted row by row.
+        """
+        lengths = np.array(self.lengths)[:, None]
+        columns = np.arange(self.longest)[None, :]
+        inside = columns < lengths
+        starts = self.start + np.cumsum(lengths, axis=0) - lengths
+        return (starts + np.where(inside, columns, 0)).ravel(), np.flatnonzero(inside)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the rows lie: row i has `lengths[i]` tokens, directly behind row i - 1; longest first.
+
+    The tokens of row i look at the first `attended[i]` of it; None means at all of it.
+    """
+
+    lengths: tuple[int, ...]
+    attended: tuple[int, ...] | None = None
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """The first token of each row, and the end of the last."""
+        return tuple(accumulate(self.lengths, initial=0))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all rows."""
+        return self.starts[-1]
+
+    @property
+    def filled(self) -> int:
+        """Tokens of the packed batch, filling included."""
+        return -(-self.tokens // _FILL) * _FILL
+
+    def pack(
+        self, rows: Sequence[Ids], filler: int, padding: int | None = None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Ids and positions, each (1, filled) int64.
+
+        Positions count from 0 in every row; in a model that keeps position `padding` for the token of that id, from
+        behind it, over all other tokens. The filling, which nothing looks at, has the id `filler`.
+        """
+        ids = np.full((1, self.filled), filler, dtype=np.int64)
+        ids[0, : self.tokens] = np.concatenate(rows)
+        positions = np.zeros((1, self.filled), dtype=np.int64)
+        for start, length in zip(self.starts, self.lengths, strict=False):
+            positions[0, start : start + length] = _positions(ids[0, start : start + length], padding)
+        return ids, positions
+
+    def groups(self, scores: int) -> list[Group]:
+        """Rows that attention takes together, where `scores` is the most query-key pairs of a group with several."""
+        attended = self.attended or self.lengths
+        groups: list[Group] = []
+        first = 0
+        while first < len(self.lengths):
+            longest = self.lengths[first]
+            shortest = longest - max(_ALIKE, longest // 8)
+            stop = min(len(self.lengths), first + max(1, scores // longest**2))
+            last = first + 1
+            while last < stop and self.lengths[last] > shortest:
+                last += 1
+            groups.append(Group(self.lengths[first:last], attended[first:last], self.starts[first]))
+            first = last
+        return groups
+
+
+def _positions(row: npt.NDArray[np.int64], padding: int | None) -> npt.NDArray[np.int64]:
+    if padding is None:
+        return np.arange(len(row))
+    counted = row != padding
+    return np.where(counted, np.cumsum(counted), 0) + padding
