@@ -4,7 +4,7 @@ transformers calls `packed_attention` wherever a layer attends (its public atten
 apart by the `Packing` that comes with the call. Three ways to the same result, softmax(q k^T scale) v, row by row:
 
 - on CUDA in half precision, torch's flash attention over rows of varying length, without any padding;
-- on a CPU, two matrix products with one `exp2` between them, see below;
+- on a CPU, in float32 and bfloat16, two matrix products with one `exp2` between them, see below;
 - anywhere else, `scaled_dot_product_attention` over groups of rows of like length.
 
 **On a CPU** torch's own kernel for attention reaches an eighth of the rate of a matrix product: heads of 32 or 64
@@ -72,6 +72,8 @@ def packed_attention(
     Keys and values may have fewer heads (grouped-query attention). `sliding_window` is meant as flash attention means
     it: a token sees those less than this many tokens away, on both sides.
     """
+    import torch
+
     query, key, value = query[0], key[0], value[0]
     repeats = len(query) // len(key)
     if repeats > 1:
@@ -81,7 +83,8 @@ def packed_attention(
     whole = packing.attended in (None, packing.lengths)
     if query.device.type == "cuda" and query.element_size() == 2 and whole and (flash := _flash()) is not None:
         return _varlen(flash, query, key, value, packing, scale, reach)[None], None
-    attend = _by_products if query.device.type == "cpu" else _by_sdpa
+    wide = query.dtype != torch.float16  # whose range is too small for 2^s
+    attend = _by_products if query.device.type == "cpu" and wide else _by_sdpa
     out = query.new_empty(query.shape[1], len(query), query.shape[2])
     out[packing.tokens :] = 0  # the filling is a row of nobody's
     for group in packing.groups(_CACHED // (len(query) * query.element_size())):

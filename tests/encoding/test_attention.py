@@ -1,0 +1,156 @@
+"""Attention over packed rows against the definition, softmax(q k^T scale) v, in float64 and row by row."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxindex.encoding import attention
+from ctxindex.encoding.attention import packed_attention
+from ctxindex.encoding.packing import Packing
+
+HEADS, SIZE = 3, 8
+NOWHERE = torch.nn.Identity()
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+LENGTHS = st.lists(st.integers(1, 90), min_size=1, max_size=12).map(lambda found: tuple(sorted(found, reverse=True)))
+
+
+def parts(
+    packing: Packing, dtype: torch.dtype, *, kv_heads: int = HEADS, spread: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Query, key and value, (1, heads, tokens, size), laid out by token as a model gives them."""
+    generator = torch.Generator().manual_seed(packing.tokens)
+    query, key, value = (
+        (torch.randn(1, packing.filled, heads, SIZE, generator=generator) * spread).to(dtype).transpose(1, 2)
+        for heads in (HEADS, kv_heads, kv_heads)
+    )
+    return query, key, value
+
+
+def defined(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, window: int | None = None
+) -> torch.Tensor:
+    """(1, tokens, heads, size) float64; zeros where a query sees nothing."""
+    query, key, value = (part[0].double() for part in (query, key, value))
+    key, value = (part.repeat_interleave(len(query) // len(part), 0) for part in (key, value))
+    out = torch.zeros(packing.filled, len(query), SIZE, dtype=torch.float64)
+    for (start, stop), attended in zip(pairwise(packing.starts), packing.attended or packing.lengths, strict=True):
+        scores = query[:, start:stop] @ key[:, start:stop].transpose(1, 2) * SIZE**-0.5
+        places = torch.arange(stop - start)
+        seen = places[None, :].expand(len(places), -1) < attended
+        if window is not None:
+            seen = seen & ((places[:, None] - places[None, :]).abs() < window)
+        weights = torch.softmax(scores.masked_fill(~seen, -torch.inf), dim=-1).nan_to_num(0.0)
+        out[start:stop] = (weights @ value[:, start:stop]).transpose(0, 1)
+    return out[None]
+
+
+def check(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
+    assert found.dtype == dtype
+    assert found.shape == expected.shape
+    assert float((found.double() - expected).abs().max()) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@given(lengths=LENGTHS)
+@settings(deadline=None)
+def test_is_the_definition(dtype: torch.dtype, lengths: tuple[int, ...]) -> None:
+    packing = Packing(lengths)
+    given_parts = parts(packing, dtype)
+    found, weights = packed_attention(NOWHERE, *given_parts, None, packing=packing)
+    assert weights is None
+    check(found, defined(*given_parts, packing), dtype)
+
+
+@pytest.mark.parametrize("way", [attention._by_products, attention._by_sdpa])
+@pytest.mark.parametrize("window", [None, 1, 5, 200])
+@pytest.mark.parametrize("cached", [1, 2**13, 2**23])
+def test_windows_blocks_and_ways(monkeypatch: pytest.MonkeyPatch, way: Any, window: int | None, cached: int) -> None:
+    """Small blocks and sliding windows, on the way of a CPU and on that of other devices."""
+    monkeypatch.setattr(attention, "_CACHED", cached)
+    monkeypatch.setattr(attention, "_LEAST_QUERIES", 7)
+    monkeypatch.setattr(attention, "_by_products", way)
+    packing = Packing((150, 149, 60, 59, 58, 3, 1))
+    given_parts = parts(packing, torch.float32)
+    found, _ = packed_attention(NOWHERE, *given_parts, None, packing=packing, sliding_window=window)
+    check(found, defined(*given_parts, packing, window), torch.float32)
+
+
+@pytest.mark.parametrize("way", [attention._by_products, attention._by_sdpa])
+@pytest.mark.parametrize("window", [None, 4])
+def test_tokens_that_are_not_looked_at(monkeypatch: pytest.MonkeyPatch, way: Any, window: int | None) -> None:
+    monkeypatch.setattr(attention, "_by_products", way)
+    packing = Packing((32, 32, 32, 20), (32, 10, 1, 20))
+    given_parts = parts(packing, torch.float32)
+    found, _ = packed_attention(NOWHERE, *given_parts, None, packing=packing, sliding_window=window)
+    check(found, defined(*given_parts, packing, window), torch.float32)
+
+
+def test_fewer_heads_of_keys() -> None:
+    packing = Packing((40, 12))
+    given_parts = parts(packing, torch.float32, kv_heads=1)
+    found, _ = packed_attention(NOWHERE, *given_parts, None, packing=packing)
+    check(found, defined(*given_parts, packing), torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scores_beyond_the_range_of_the_type(dtype: torch.dtype) -> None:
+    """Scores of some thousands, where 2^s is infinite for one key and zero for all keys of another query."""
+    packing = Packing((50, 33))
+    query, key, value = parts(packing, dtype, spread=60.0)
+    value = value / 60
+    found, _ = packed_attention(NOWHERE, query, key, value, None, packing=packing)
+    expected = defined(query, key, value, packing)
+    assert torch.isfinite(found).all()
+    # In bfloat16 a score of thousands is only known to within some tens, so that the winner may be another key.
+    if dtype == torch.float32:
+        assert float((found.double() - expected).abs().max()) < 1e-2
+
+
+def test_float16_scores_that_leave_its_range() -> None:
+    packing = Packing((50, 33))
+    query, key, value = parts(packing, torch.float16, spread=3.0)
+    found, _ = packed_attention(NOWHERE, query, key, value, None, packing=packing)
+    expected = defined(query, key, value, packing)
+    assert float((found.double() - expected).abs().max()) < 0.05
+
+
+def test_what_cuda_is_given() -> None:
+    """`_varlen` with a stand-in that does what torch's documentation says of the real one."""
+    packing = Packing((40, 30, 5))
+    query, key, value = parts(packing, torch.float32)
+
+    def flash(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        edges: torch.Tensor,
+        key_edges: torch.Tensor,
+        longest: int,
+        longest_keys: int,
+        *,
+        scale: float,
+        window_size: tuple[int, int],
+    ) -> torch.Tensor:
+        assert edges.dtype == torch.int32
+        assert int(edges[-1]) == len(query)
+        assert longest == longest_keys >= int(edges.diff().max())
+        out = torch.empty_like(query)
+        for start, stop in pairwise(edges.tolist()):
+            one = [part[start:stop].transpose(0, 1).double() for part in (query, key, value)]
+            places = torch.arange(stop - start)
+            far = (places[:, None] - places[None, :]).abs() > (window_size[0] if window_size[0] >= 0 else 10**6)
+            scores = (one[0] @ one[1].transpose(1, 2) * scale).masked_fill(far, -torch.inf)
+            out[start:stop] = (torch.softmax(scores, -1) @ one[2]).transpose(0, 1).to(out.dtype)
+        return out
+
+    for window in (None, 6):
+        reach = None if window is None else window - 1
+        found = attention._varlen(flash, query[0], key[0], value[0], packing, SIZE**-0.5, reach)
+        expected = defined(query, key, value, packing, window)[0]
+        check(found[: packing.tokens], expected[: packing.tokens], torch.float32)
