@@ -295,7 +295,7 @@ def _wrong_chunks(
 ) -> str | None:
     """How the chunks in the store differ from those of the source; None where they do not."""
     if len(chunks) != len(stored):
-        return f"the index has {len(stored):,} chunks of it, and the source gives {len(chunks):,}"
+        return f"the index has {len(stored):,} of its chunks, and the source gives {len(chunks):,}"
     for number, (mine, theirs) in enumerate(zip(chunks, stored, strict=True)):
         if (mine.start, mine.end) != (theirs.start, theirs.end):
             return f"chunk {number} is [{theirs.start}:{theirs.end}] in the index, and [{mine.start}:{mine.end}] now"
