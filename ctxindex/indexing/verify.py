@@ -161,10 +161,14 @@ class Verify:
         seed = random.randrange(2**32) if seed is None else seed
         with find_again(paths, list(live), loading) as found:
             missing = missing_documents(found, live)
-            sample = draw_sample(found, live, size, seed)
-            if sample:
-                load = partial(load_source, options=loading)
-                self._check([(entry, live[name]) for name, entry in sample.items()], load, *tools())
+            sources: list[Source] = []
+            for name, entry in draw_sample(found, live, size, seed).items():
+                if isinstance(entry, Source):
+                    sources.append(entry)
+                else:
+                    self._checks.append(_not_compared(entry, live[name]))
+            if sources:
+                self._check(sources, live, partial(load_source, options=loading), *tools())
         return VerifyReport(
             documents=len(live),
             checks=tuple(sorted(self._checks, key=lambda check: check.doc_id)),
@@ -178,23 +182,28 @@ class Verify:
         )
 
     def _check(
-        self, entries: Sequence[tuple[Entry, DocumentRecord]], load: Load, encoder: Encoder, chunker: Chunker
+        self,
+        sources: Sequence[Source],
+        live: Mapping[str, DocumentRecord],
+        load: Load,
+        encoder: Encoder,
+        chunker: Chunker,
     ) -> None:
-        sources = tuple(entry for entry, _ in entries if isinstance(entry, Source))
-        self._progress.start(Plan(new=sources, changed=(), unchanged=0, skips=(), failures=()))
+        self._progress.start(Plan(new=tuple(sources), changed=(), unchanged=0, skips=(), failures=()))
         self._meter.on_tokens = self._progress.advance
-        for encoded in encoder.encode_documents(self._documents(entries, load, chunker)):
+        for encoded in encoder.encode_documents(self._documents(sources, live, load, chunker)):
             self._take(encoded)
             self._take_aside()
         self._take_aside()
 
     def _documents(
-        self, entries: Sequence[tuple[Entry, DocumentRecord]], load: Load, chunker: Chunker
+        self, sources: Sequence[Source], live: Mapping[str, DocumentRecord], load: Load, chunker: Chunker
     ) -> Iterator[ChunkedDocument]:
         """Runs in the encoder's thread; what needs no encoding is kept in `_aside`."""
-        for entry, record in entries:
+        for source in sources:
+            record = live[source.doc_id]
             with self._meter.time("load"):
-                outcome = load(entry) if isinstance(entry, Source) else entry
+                outcome = load(source)
             if isinstance(outcome, Document) and outcome.source_hash == record.source_hash:
                 yield from self._chunked(outcome, record, chunker)
             else:

@@ -181,6 +181,17 @@ def test_sources_that_changed_or_are_gone_are_no_failures_of_vectors(opened: Ope
         assert (nothing.compared, nothing.checks, len(nothing.missing), nothing.min_cosine) == (0, (), 3, None)
 
 
+def test_a_source_that_is_no_document_any_more_has_changed(opened: Open, folder: Path) -> None:
+    (folder / "notes").write_text("Notes without a suffix.", encoding="utf-8")
+    with opened() as index:
+        index.ingest(folder)
+        (folder / "notes").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
+        report = index.verify(folder)
+        assert (report.compared, report.missing) == (3, ())
+        (changed,) = report.of("changed")
+        assert str(changed.reason).startswith("no document any more: ")
+
+
 def test_a_source_that_gives_no_vectors_any_more_failed(
     opened: Open, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
