@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ctxindex.encoding import load_encoder
     from ctxindex.errors import CtxIndexError
     from ctxindex.index import Index
+    from ctxindex.indexing import VerifyReport
     from ctxindex.loading import load_documents
     from ctxindex.reports import IndexStatus, IngestReport
     from ctxindex.types import Chunk, Document, FailedDocument, Hit
@@ -28,6 +29,7 @@ _HOMES = {
     "Index": "ctxindex.index",
     "IndexStatus": "ctxindex.reports",
     "IngestReport": "ctxindex.reports",
+    "VerifyReport": "ctxindex.indexing",
     "load_documents": "ctxindex.loading",
     "load_encoder": "ctxindex.encoding",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "Index",
     "IndexStatus",
     "IngestReport",
+    "VerifyReport",
     "__version__",
     "load_documents",
     "load_encoder",

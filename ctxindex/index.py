@@ -11,7 +11,8 @@ with Index.open("contracts") as index:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -23,11 +24,14 @@ from ctxindex.encoding import Encoder, load_encoder
 from ctxindex.encoding.encoder import restore_encoder
 from ctxindex.errors import IndexNotFoundError, UsageError
 from ctxindex.indexing import (
+    DEFAULT_SAMPLE,
     IndexOptions,
     Ingest,
     Progress,
     Quiet,
     Totals,
+    Verify,
+    VerifyReport,
     make_plan,
     require_agreement,
     stale_failures,
@@ -194,14 +198,11 @@ class Index:
             StoreError: the store cannot be reached or refuses.
         """
         began = time.perf_counter()
-        given = [one for path in paths for one in ([path] if isinstance(path, str | Path) else path)]
+        given = _paths(paths)
         if not given:
             raise UsageError("there is nothing to ingest: give files or folders")
         self._meter.reset()
-        limits = {} if max_chars is None else {"max_chars": max_chars}
-        loading = LoadOptions(
-            _globs(include), _globs(exclude), no_ignore=no_ignore, root=None if root is None else Path(root), **limits
-        )
+        loading = LoadOptions.of(include, exclude, root, no_ignore=no_ignore, max_chars=max_chars)
         with find_sources(given, loading) as found:
             return self._ingest(found, loading, retry_failed, dry_run, progress or Quiet(), began)
 
@@ -240,6 +241,49 @@ class Index:
         with self.store.writing():
             self.store.recover()
         return {record.doc_id: record for record in self.store.records()}
+
+    def verify(
+        self,
+        *paths: str | Path | Sequence[str | Path],
+        sample: int = DEFAULT_SAMPLE,
+        seed: int | None = None,
+        include: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        root: str | Path | None = None,
+        no_ignore: bool = False,
+        max_chars: int | None = None,
+        progress: Progress | None = None,
+    ) -> VerifyReport:
+        """Encode a sample of the documents again and compare with what is stored. Writes nothing.
+
+        Args:
+            paths: the files and folders that were ingested, as `ingest` takes them; without any, the doc_ids are
+                looked for as files in `root`, or the current folder.
+            sample: how many documents to compare, of those that were found.
+            seed: draws the same sample again; drawn itself if None.
+            include: as of `ingest`.
+            exclude: as of `ingest`.
+            root: as of `ingest`.
+            no_ignore: as of `ingest`.
+            max_chars: as of `ingest`.
+            progress: told as of an ingest that encodes the sample.
+
+        Raises:
+            IndexNotFoundError: there is none.
+            UsageError: a path that does not exist, or a sample of nothing.
+            MismatchError: the model found is not the one that built the index, or another loader read the sources.
+            ModelError: the model cannot be found or used.
+        """
+        began = time.perf_counter()
+        if sample < 1:
+            raise UsageError(f"a sample of {sample}: at least one document has to be compared")
+        spec = self._existing()
+        require_agreement(spec, IndexOptions(), LOADER_VERSION)  # the loader's version is part of a source's hash
+        self._meter.reset()
+        loading = LoadOptions.of(include, exclude, root, no_ignore=no_ignore, max_chars=max_chars)
+        run = Verify(self.store, spec, self._meter, progress or Quiet())
+        found = run.run(_paths(paths), loading, partial(self._tools, spec), sample, seed)
+        return replace(found, seconds=self._seconds(began))
 
     def search(self, query: str, k: int = 5, where: Where = None) -> list[Hit]:
         """The `k` chunks nearest to `query`, best first, of those that `where` allows.
@@ -346,7 +390,6 @@ class Index:
         return encoder, load_chunker(spec.chunker, encoder.tokenizer)
 
     def _report(self, totals: Totals, began: float, dry_run: bool) -> IngestReport:
-        seconds: dict[str, float] = {stage: self._meter.seconds.get(stage, 0.0) for stage in STAGES}
         return IngestReport(
             new=totals.new,
             changed=totals.changed,
@@ -355,11 +398,15 @@ class Index:
             failures=tuple(totals.failures),
             chunks=totals.chunks,
             tokens=totals.tokens,
-            seconds={"total": time.perf_counter() - began, **seconds},
+            seconds=self._seconds(began),
             idle=self._meter.idle,
             dry_run=dry_run,
         )
 
+    def _seconds(self, began: float) -> Mapping[str, float]:
+        stages: dict[str, float] = {stage: self._meter.seconds.get(stage, 0.0) for stage in STAGES}
+        return {"total": time.perf_counter() - began, **stages}
 
-def _globs(given: str | Sequence[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+
+def _paths(given: Sequence[str | Path | Sequence[str | Path]]) -> list[str | Path]:
+    return [one for path in given for one in ([path] if isinstance(path, str | Path) else path)]

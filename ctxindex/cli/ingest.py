@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ctxindex.chunking import CHUNKERS
-from ctxindex.cli.options import device_option, json_option, model_option, store_options, trust_option, window_size
+from ctxindex.cli.options import (
+    chosen_store,
+    device_option,
+    json_option,
+    loading_options,
+    model_option,
+    store_options,
+    trust_option,
+    window_size,
+)
 from ctxindex.cli.output import plural, print_json
 from ctxindex.cli.progress import choose
 from ctxindex.spec import ISOLATED, METHODS, OWNERS
@@ -51,11 +59,7 @@ _FORCE_MEAN = "Take means of token states although the model was not trained for
 @click.option("--pool-factor", type=int, metavar="N", help="Late interaction: keep 1/N of the vectors.  [default: 1]")
 @click.option("--skiplist", type=click.Choice(["none", "model"]), help="Late interaction: tokens to leave out.")
 @device_option
-@click.option("--include", multiple=True, metavar="GLOB", help="Of the files in folders, take only those that match.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Of the files in folders, leave out those that match.")
-@click.option("--root", metavar="DIR", help="Folder that doc_ids are relative to.  [default: each path's own name]")
-@click.option("--no-ignore", is_flag=True, help="Take also what .gitignore leaves out.")
-@click.option("--max-chars", type=int, metavar="N", help="Most characters a document may have.  [default: 20,000,000]")
+@loading_options
 @click.option("--retry-failed", is_flag=True, help="Try documents again that failed and have not changed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; load no model, write nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
@@ -141,5 +145,4 @@ def _print_next(index: Index, report: IngestReport, is_new: bool, settings: dict
             f"{spec.encoder.model} was not trained for context, so each chunk was embedded alone. "
             "To embed chunks in the context of their documents: --method late, with a new --index NAME."
         )
-    chosen = [f"--{name} {shlex.quote(settings[name])}" for name in ("store", "url", "index", "path") if settings[name]]
-    click.echo(" ".join(["Next: ctxindex search 'your question'", *chosen]))
+    click.echo(" ".join(["Next: ctxindex search 'your question'", *chosen_store(settings)]))

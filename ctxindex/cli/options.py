@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -25,10 +26,36 @@ _DEVICE = (
     ),
 )
 
+_LOADING = (
+    click.option(
+        "--include", multiple=True, metavar="GLOB", help="Of the files in folders, take only those that match."
+    ),
+    click.option(
+        "--exclude", multiple=True, metavar="GLOB", help="Of the files in folders, leave out those that match."
+    ),
+    click.option("--root", metavar="DIR", help="Folder that doc_ids are relative to.  [default: each path's own name]"),
+    click.option("--no-ignore", is_flag=True, help="Take also what .gitignore leaves out."),
+    click.option(
+        "--max-chars", type=int, metavar="N", help="Most characters a document may have.  [default: 20,000,000]"
+    ),
+)
+
 
 def store_options(command: Command) -> Command:
     """--store, --url, --index and --path."""
     for option in reversed(_STORE):
+        command = option(command)
+    return command
+
+
+def chosen_store(settings: Mapping[str, Any]) -> list[str]:
+    """The options of `store_options` that were given, to be repeated in the next command."""
+    return [f"--{name} {shlex.quote(settings[name])}" for name in ("store", "url", "index", "path") if settings[name]]
+
+
+def loading_options(command: Command) -> Command:
+    """--include, --exclude, --root, --no-ignore and --max-chars: which documents paths give, and their doc_ids."""
+    for option in reversed(_LOADING):
         command = option(command)
     return command
 

@@ -1,9 +1,10 @@
-"""How far an ingest is: bars on a terminal, a plain line now and then elsewhere. All of it on standard error."""
+"""How far an ingest or a verification is, on standard error: bars on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,7 +49,10 @@ class Bars:
 
 
 class Lines:
-    """Implements `ctxindex.indexing.Progress` with a line at the start and one every few seconds."""
+    """Implements `ctxindex.indexing.Progress` with a line at the start, `opening`, and one every few seconds."""
+
+    def __init__(self, opening: Callable[[Plan], str]) -> None:
+        self._opening = opening
 
     def start(self, plan: Plan) -> None:
         """Say what will be done."""
@@ -56,9 +60,7 @@ class Lines:
         self._tokens = self._done = 0
         self._began = self._said = time.monotonic()
         if plan.work:
-            _say(
-                f"{plural(len(plan.new), 'new document')}, {len(plan.changed):,} changed, {plan.unchanged:,} unchanged"
-            )
+            _say(self._opening(plan))
 
     def advance(self, tokens: int) -> None:
         """Count, and speak when it is time."""
@@ -77,11 +79,15 @@ class Lines:
         """Nothing."""
 
 
-def choose(quiet: bool) -> Bars | Lines | None:
-    """Bars on a terminal, lines elsewhere, nothing where nobody wants to know."""
+def choose(quiet: bool, opening: Callable[[Plan], str] | None = None) -> Bars | Lines | None:
+    """Bars on a terminal, lines elsewhere (the first is `opening`), nothing where nobody wants to know."""
     if quiet:
         return None
-    return Bars() if sys.stderr.isatty() else Lines()
+    return Bars() if sys.stderr.isatty() else Lines(opening or _to_ingest)
+
+
+def _to_ingest(plan: Plan) -> str:
+    return f"{plural(len(plan.new), 'new document')}, {len(plan.changed):,} changed, {plan.unchanged:,} unchanged"
 
 
 def _say(line: str) -> None:

@@ -5,14 +5,21 @@ from __future__ import annotations
 from ctxindex.indexing.ingest import Ingest, Progress, Quiet, Totals
 from ctxindex.indexing.options import IndexOptions, require_agreement
 from ctxindex.indexing.plan import Plan, make_plan, stale_failures
+from ctxindex.indexing.verification import ContextCheck, DocumentCheck, VerifyReport
+from ctxindex.indexing.verify import DEFAULT_SAMPLE, Verify
 
 __all__ = [
+    "DEFAULT_SAMPLE",
+    "ContextCheck",
+    "DocumentCheck",
     "IndexOptions",
     "Ingest",
     "Plan",
     "Progress",
     "Quiet",
     "Totals",
+    "Verify",
+    "VerifyReport",
     "make_plan",
     "require_agreement",
     "stale_failures",

@@ -69,13 +69,8 @@ def load_documents(
         UsageError: for a path that does not exist or lies outside of `root`, and for a glob that is none.
         DuplicateDocumentError: where two sources have one doc_id.
     """
-    options = LoadOptions(
-        include=(include,) if isinstance(include, str) else tuple(include),
-        exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
-        no_ignore=no_ignore,
-        root=None if root is None else Path(root),
-        max_chars=max_chars,
-    )
+    folder = None if root is None else Path(root)
+    options = LoadOptions.of(include, exclude, folder, no_ignore=no_ignore, max_chars=max_chars)
     return _stream(find_sources(paths, options), options)
 
 

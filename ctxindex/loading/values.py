@@ -5,7 +5,7 @@ Knows the shape of a source, not how one is found, opened or parsed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +40,25 @@ class LoadOptions:
     no_ignore: bool = False
     root: Path | None = None
     max_chars: int = DEFAULT_MAX_CHARS
+
+    @classmethod
+    def of(
+        cls,
+        include: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        root: str | Path | None = None,
+        *,
+        no_ignore: bool = False,
+        max_chars: int | None = None,
+    ) -> LoadOptions:
+        """The options in the forms that a caller may give them in; None for `max_chars` is the default."""
+        return cls(
+            include=(include,) if isinstance(include, str) else tuple(include),
+            exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
+            no_ignore=no_ignore,
+            root=None if root is None else Path(root),
+            max_chars=DEFAULT_MAX_CHARS if max_chars is None else max_chars,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def test_help_names_every_command_and_is_quick(tmp_path: Path) -> None:
     result = run("--help", cwd=tmp_path)
     assert time.perf_counter() - began < 1.0, "0.3 s on a free machine; this only catches a heavy import"
     assert result.returncode == 0
-    for name in ("ingest", "search", "status", "version"):
+    for name in ("ingest", "search", "status", "verify", "version"):
         assert name in result.stdout
         assert run(name, "--help", cwd=tmp_path).returncode == 0
 
