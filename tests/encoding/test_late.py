@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ctxindex.encoding import EncoderOptions, load_encoder
 from ctxindex.encoding.checkpoint import open_checkpoint
+from ctxindex.encoding.content import join_chunks
 from ctxindex.encoding.late import Anchor, late_rows
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.encoding.rows import Frame
@@ -49,7 +50,7 @@ def test_windows_begin_with_the_anchor_and_pool_every_token_once(
     frame = Frame(CLS, SEP, NO_IDS, max_tokens)
     title = np.arange(10, 10 + title_length, dtype=np.int32)
     chunks = ids_of(lengths)
-    rows = list(late_rows(chunks, frame, 10, Anchor(title, tokens), owner))
+    rows = late_rows(join_chunks(chunks, SEP), frame, 10, Anchor(title, tokens), owner)
     assert all(row.length <= max_tokens for row in rows)
     cut = title[: frame.room // 4 - 1].tolist()
     pooled: dict[int, int] = {}
