@@ -24,7 +24,7 @@ from ctxindex.encoding.independent import independent_rows
 from ctxindex.encoding.job import DocumentJob
 from ctxindex.encoding.rows import Frame, Row
 from ctxindex.encoding.tokenizer import ModelTokenizer
-from ctxindex.errors import UsageError
+from ctxindex.errors import ConfigError, UsageError
 from ctxindex.metering import Meter
 from ctxindex.spec import EncoderSpec
 from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument
@@ -41,6 +41,9 @@ BATCH_TOKENS = 4096
 
 _POOL_BATCHES = 4
 """Batches that rows are collected for before they are sorted: little padding, and seconds of work lost in a crash."""
+
+_LEAST_ROOM = 8
+"""Tokens behind the prefix: a title, the head of the document, and a piece of a chunk, with a separator each."""
 
 Waiting = TypeVar("Waiting")
 
@@ -181,7 +184,13 @@ class LocalEncoder:
         ids, lead = self.tokenizer.prefix(prefix)
         # Sentence-Transformers measures a prompt alone, with the blank that in a row belongs to the first word.
         measured = len(self.tokenizer.ids([prefix])[0]) + (cls_id is not None) if prefix else 0
-        return Frame(cls_id, self.tokenizer.sep_id, ids, self.spec.max_tokens, lead, measured, self.tokenizer.closes)
+        frame = Frame(cls_id, self.tokenizer.sep_id, ids, self.spec.max_tokens, lead, measured, self.tokenizer.closes)
+        if frame.room < _LEAST_ROOM:
+            raise ConfigError(
+                f"the prefix {prefix!r} leaves no room for text in windows of {self.spec.max_tokens} tokens: choose a "
+                "larger --max-tokens"
+            )
+        return frame
 
 
 def _weight(job: DocumentJob | FailedDocument) -> int:

@@ -128,6 +128,13 @@ def test_a_full_pass_is_for_models_whose_positions_have_no_end(cls: Path, colber
             load(folder, windows="full", **options)
 
 
+def test_a_prefix_that_fills_the_window_is_refused(tmp_path: Path) -> None:
+    prompts = {"query": "", "document": "Napoleon was born in Corsica and died in exile: "}
+    encoder = load(save_sentence_transformer(tmp_path / "model", prompts=prompts), method="late", max_tokens=16)
+    with pytest.raises(ConfigError, match="leaves no room for text in windows of 16 tokens"):
+        list(encoder.encode_documents([chunked("a", ["the law", "of Delaware " * 9])]))
+
+
 def test_windows_of_tokens_share_what_the_reference_does_or_a_quarter(dense: Path) -> None:
     assert load(dense, method="late", **TOKEN_WINDOW).spec.overlap == 32
     assert load(dense, method="late", **TOKEN_WINDOW, max_tokens=64).spec.overlap == 16
