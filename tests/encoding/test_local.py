@@ -188,7 +188,7 @@ def test_no_documents_give_no_vectors_and_load_no_model() -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_stays_close_to_float32(minilm_late: LocalEncoder, dtype: str) -> None:
-    documents = corpus(seed=11)
+    documents = corpus(seed=11)[: 8 if dtype == "bfloat16" else 2]  # a CPU is slow in float16
     low = encode(load_encoder("minilm", EncoderOptions(method="late", dtype=dtype, device="cpu")), *documents)
     exact = encode(minilm_late, *documents)
     for doc_id, document in exact.items():
