@@ -96,9 +96,13 @@ class Index:
         chunk_unit: str | None = None,
         chunk_overlap: int | None = None,
         max_tokens: int | str | None = None,
+        join: str | None = None,
+        pooling: str | None = None,
+        windows: str | None = None,
+        window_overlap: int | None = None,
+        owner: str | None = None,
         anchor: int | None = None,
         anchor_title: bool | None = None,
-        owner: str | None = None,
         blend: float | None = None,
         isolated: str | None = None,
         dims: int | None = None,
@@ -127,9 +131,13 @@ class Index:
             chunk_unit: tokens or chars.
             chunk_overlap: what a chunk repeats of the one before, in `chunk_unit`s.
             max_tokens: size of a window in tokens, special tokens included; "model" for what it was trained with.
+            join: what chunks are to the model: texts joined by separators (sep), or spans of the document (raw).
+            pooling: the tokens a chunk is pooled from: strict, inclusive or authors-compat.
+            windows: how long documents are read: window, token-window or full.
+            window_overlap: tokens that windows of tokens share.
+            owner: the window that a chunk in several is taken from: centre, first, or the mean of all.
             anchor: how many of the document's first tokens every later window begins with.
             anchor_title: begin every window with the document's title.
-            owner: the window that a chunk in several is taken from: centre, first, or the mean of all.
             blend: weight of the vector of the chunk alone, from 0 to less than 1.
             isolated: what that vector is made of: chunk, or title (and chunk).
             dims: how many numbers of a vector to keep.

@@ -29,11 +29,22 @@ OWNERS: tuple[Owner, ...] = get_args(Owner)
 Isolated: TypeAlias = Literal["chunk", "title"]
 ISOLATED: tuple[Isolated, ...] = get_args(Isolated)
 
-PoolingName: TypeAlias = Literal["strict", "inclusive", "no-prompt", "cls", "lasttoken", "compat"]
-"""`strict` is the mean of the content tokens, `inclusive` that of all tokens of a row, `no-prompt` that without CLS and
-prompt; `cls` and `lasttoken` take one state, as models that were trained so do with a text of its own. For late
-interaction these say which tokens keep their vectors: `strict` those of the content alone, `compat` in the first chunk
-also CLS and the marker, `inclusive` in the last chunk also its separator."""
+Join: TypeAlias = Literal["sep", "raw"]
+JOINS: tuple[Join, ...] = get_args(Join)
+
+Windows: TypeAlias = Literal["window", "token-window", "full"]
+WINDOWS: tuple[Windows, ...] = get_args(Windows)
+
+ChunkPooling: TypeAlias = Literal["strict", "inclusive", "authors-compat"]
+POOLINGS: tuple[ChunkPooling, ...] = get_args(ChunkPooling)
+"""Which tokens a chunk in context is the mean of, or, with late interaction, keeps the vectors of: `strict` its content
+alone; `inclusive` in the first chunk of a document also CLS and prefix, and in the last also the separator that closes
+it; `authors-compat` in the first chunk CLS, where there is no prefix, and with late interaction always, with the marker
+(what the code of arXiv 2505.24782 does)."""
+
+PoolingName: TypeAlias = ChunkPooling | Literal["no-prompt", "cls", "lasttoken"]
+"""A text of its own is pooled as its model was trained: `inclusive` is the mean of all its tokens, `no-prompt` that
+without CLS and prompt; `cls` and `lasttoken` take one state."""
 
 _NAMESPACE = uuid.UUID("6a4f3c7e-8f6b-5d0e-9a55-2d3f0f6f7c11")
 _NOT_VECTORS = {"encoder.model"}
@@ -54,9 +65,12 @@ class ChunkerSpec:
 class EncoderSpec:
     """Everything about an encoder that decides its vectors.
 
-    `digest` is the sha256 of the weights. `max_tokens` is the size of a window, special tokens included; `overlap` the
-    most chunks that neighbouring windows share. `join` says what stands between chunks in a window, `pooling` which
-    tokens a chunk vector is the mean of, `owner` which window a shared chunk is taken from. `anchor` is how many of the
+    `digest` is the sha256 of the weights. `windows` says how a document beyond `max_tokens`, the size of a window with
+    its special tokens, is read: in windows of whole chunks, of tokens, or in one pass of any length. `overlap` is the
+    most chunks, or with `token-window` the tokens, that neighbouring windows share, and `owner` which window a shared
+    chunk is taken from. `join` says what chunks in a window are: texts of their own with separators in between (`sep`),
+    or spans of the document as it stands (`raw`); `pooling` which tokens a chunk vector is the mean of. With the method
+    `independent` nothing of this applies, and `windows` is "window". `anchor` is how many of the
     document's first tokens every window after the first begins with, `anchor_title` whether every window begins with
     the title. `blend` is the weight b of the isolated vector in `normalize((1 - b) contextual + b isolated)`, and
     `isolated` what that one is made of: the chunk, or title and chunk. `dtype` is that of the forward pass; vectors are
@@ -75,7 +89,7 @@ class EncoderSpec:
     dim: int
     max_tokens: int
     pooling: PoolingName
-    join: Literal["sep", "none"]
+    join: Join | Literal["none"]
     overlap: int
     owner: Owner | Literal["none"]
     query_prefix: str = ""
@@ -93,6 +107,7 @@ class EncoderSpec:
     query_length: int | None = None
     query_expansion: str = "none"
     files: str = ""
+    windows: Windows = "window"
 
 
 @dataclass(frozen=True, slots=True)

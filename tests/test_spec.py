@@ -31,7 +31,7 @@ def test_a_spec_survives_the_store() -> None:
                 "digest": "abd", "method": "independent", "max_tokens": 256, "query_prefix": "query: ",
                 "dtype": "bfloat16", "document_prefix": "document: ", "pooling": "inclusive", "overlap": 5,
                 "storage": "float16", "pool_factor": 2, "skiplist": "model", "query_length": 32,
-                "query_expansion": "fixed 32 token 103", "multivector": True,
+                "query_expansion": "fixed 32 token 103", "multivector": True, "join": "raw", "windows": "full",
             }.items()
         ),
     ],

@@ -19,7 +19,7 @@ from ctxindex.cli.options import (
 )
 from ctxindex.cli.output import plural, print_json
 from ctxindex.cli.progress import choose
-from ctxindex.spec import ISOLATED, METHODS, OWNERS
+from ctxindex.spec import ISOLATED, JOINS, METHODS, OWNERS, POOLINGS, WINDOWS
 
 if TYPE_CHECKING:
     from ctxindex.index import Index
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 SOME_FAILED = 3
 _SHOWN = 10
 _MAX_TOKENS = "Size of a window; model: what it was trained with.  [default: what it can read]"
+_JOIN = "Late methods: chunks joined by separators, or the text as it stands.  [default: sep]"
+_POOLING = "Late methods: which special tokens first and last chunk own; strict: none.  [default: strict]"
+_WINDOWS = "Late methods: how documents beyond a window are read.  [default: window]"
+_WINDOW_OVERLAP = "Late, with --windows token-window: tokens that windows share.  [default: 512, or a quarter]"
 _ANCHOR = "Late methods: begin each later window with the document's first N tokens.  [default: 0]"
 _ANCHOR_TITLE = "Late methods: begin each window with the document's title."
 _OWNER = "Late methods: which window a chunk in several is taken from.  [default: centre]"
@@ -47,6 +51,10 @@ _FORCE_MEAN = "Take means of token states although the model was not trained for
 @click.option("--chunk-overlap", type=int, metavar="N", help="What a chunk repeats of the one before.  [default: 0]")
 @click.option("--chunker", type=click.Choice(CHUNKERS), help="Where to cut.  [default: markdown]")
 @click.option("--max-tokens", type=window_size, metavar="N|model", help=_MAX_TOKENS)
+@click.option("--join", type=click.Choice(JOINS), help=_JOIN)
+@click.option("--pooling", type=click.Choice(POOLINGS), help=_POOLING)
+@click.option("--windows", type=click.Choice(WINDOWS), help=_WINDOWS)
+@click.option("--window-overlap", type=int, metavar="N", help=_WINDOW_OVERLAP)
 @click.option("--anchor", type=int, metavar="N", help=_ANCHOR)
 @click.option("--anchor-title", is_flag=True, default=None, help=_ANCHOR_TITLE)
 @click.option("--owner", type=click.Choice(OWNERS), help=_OWNER)

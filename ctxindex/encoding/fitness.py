@@ -105,6 +105,24 @@ def choose_window(checkpoint: Checkpoint, asked: int | str | None) -> int:
     return asked
 
 
+def require_rotary(checkpoint: Checkpoint) -> None:
+    """Check that the model can read texts of any length in one pass.
+
+    Raises:
+        ConfigError: its positions end.
+    """
+    facts = checkpoint.facts
+    if facts.remote:
+        why = "nothing is known of its positions, which code of its own makes"
+    else:
+        why = f"{facts.name} has learnt a state for each of its {facts.max_tokens} positions, and has none beyond"
+    if not facts.rotary:
+        raise ConfigError(
+            f"--windows full reads a document in one pass of any length, which {checkpoint.name} cannot: {why}. "
+            "Use --windows window, or a model with rotary positions (ModernBERT, NomicBERT, EuroBERT, Qwen3)"
+        )
+
+
 def choose_dim(checkpoint: Checkpoint, asked: int | None) -> int:
     """Numbers of a vector: all, or the first `asked`.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def independent_rows(chunks: Sequence[Ids], frame: Frame, pooling: PoolingName = "inclusive") -> Iterator[Row]:
     """One row a chunk, `[CLS] prefix chunk [SEP]`, pooled as `pooling` says; one too long for a row gives several."""
-    for piece in cut_pieces([len(ids) for ids in chunks], frame.room - 1):
+    for piece in cut_pieces([(0, len(ids)) for ids in chunks], frame.room - 1):
         content = chunks[piece.chunk][piece.start : piece.end]
         ids = _closed(frame, [frame.opening, content])
         start, end = _pooled(pooling, len(ids), frame)
@@ -39,7 +39,7 @@ def isolated_rows(chunks: Sequence[Ids], frame: Frame, title: Ids | None = None)
     opening = frame.opening
     if title is not None and len(title):
         opening = np.concatenate([opening, title[: frame.room // 4 - 1], [frame.sep_id]]).astype(np.int32)
-    for piece in cut_pieces([len(ids) for ids in chunks], frame.max_tokens - len(opening) - 1):
+    for piece in cut_pieces([(0, len(ids)) for ids in chunks], frame.max_tokens - len(opening) - 1):
         content = chunks[piece.chunk][piece.start : piece.end]
         place = Place(piece.chunk, len(opening), len(opening) + len(content))
         yield Row(_closed(frame, [opening, content]), (place,), 0, (0,), isolated=True)

@@ -4,17 +4,16 @@
     query      [CLS] [Q] text [SEP] [MASK] …      filled up to a fixed length where the model was trained so
 
 A chunk keeps the vectors of its content tokens in the order of its text, however many windows it was read in: none for
-separators, none for padding, none dropped. With the policy `compat` the first chunk also keeps those of CLS and the
-marker, and with `inclusive` the last one also its separator's, which makes a document of one chunk what PyLate gives;
-`strict`, the default, keeps content alone. Source: "Context is Gold to find the Gold Passage", arXiv 2505.24782, and
-PyLate 1.4, models/colbert.py.
+separators, none for padding, none dropped. With the policy `authors-compat` the first chunk also keeps those of CLS
+and the marker, and with `inclusive` the last one also its separator's, which makes a document of one chunk what PyLate
+gives; `strict`, the default, keeps content alone. Source: "Context is Gold to find the Gold Passage", arXiv
+2505.24782, and PyLate 1.4, models/colbert.py.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -116,18 +115,6 @@ class LateInteractionEncoder(LocalEncoder):
             return vectors
         kept = ~np.isin(ids, list(self._layout.skiplist))
         return vectors[kept] if kept.any() else vectors
-
-    def _windows(self, chunks: Sequence[Ids], title: Ids, frame: Frame) -> list[Row]:
-        rows = super()._windows(chunks, title, frame)
-        if self.spec.pooling != "strict":
-            first = rows[0]
-            head = replace(first.places[0], start=0)
-            rows[0] = replace(first, places=(head, *first.places[1:]))
-        if self.spec.pooling == "inclusive":
-            last = rows[-1]
-            tail = replace(last.places[-1], end=last.places[-1].end + 1)
-            rows[-1] = replace(last, places=(*last.places[:-1], tail))
-        return rows
 
     def _frame(self, prefix: str) -> Frame:
         marker = np.array(self._layout.document_marker.ids, dtype=np.int32)

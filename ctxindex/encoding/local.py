@@ -18,17 +18,17 @@ import numpy as np
 from ctxindex.encoding.backbone import Backbone, TransformerBackbone
 from ctxindex.encoding.batching import cut_batches, prefetch
 from ctxindex.encoding.checkpoint import Checkpoint
+from ctxindex.encoding.document_rows import DocumentRows
 from ctxindex.encoding.fitness import text_pooling
 from ctxindex.encoding.head import Head
-from ctxindex.encoding.independent import independent_rows, isolated_rows
+from ctxindex.encoding.independent import independent_rows
 from ctxindex.encoding.job import DocumentJob
-from ctxindex.encoding.late import Anchor, late_rows
 from ctxindex.encoding.rows import Frame, Row
 from ctxindex.encoding.tokenizer import ModelTokenizer
-from ctxindex.errors import ModelError, UsageError
+from ctxindex.errors import ConfigError, ModelError, UsageError
 from ctxindex.metering import Meter
 from ctxindex.spec import EncoderSpec
-from ctxindex.types import ChunkedDocument, Document, EncodedDocument, FailedDocument
+from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument
 
 if TYPE_CHECKING:
     from ctxindex.encoding.options import EncoderOptions
@@ -42,6 +42,9 @@ BATCH_TOKENS = 4096
 
 _POOL_BATCHES = 4
 """Batches that rows are collected for before they are sorted: little padding, and seconds of work lost in a crash."""
+
+_LEAST_ROOM = 8
+"""Tokens behind the prefix: a title, the head of the document, and a piece of a chunk, with a separator each."""
 
 Waiting = TypeVar("Waiting")
 
@@ -74,6 +77,7 @@ class LocalEncoder:
         self.tokenizer = ModelTokenizer(checkpoint.backbone, lower_case=checkpoint.lower_case)
         self._head = Head(checkpoint.layers, spec.dim)
         self._pooling = text_pooling(checkpoint, spec.force_mean)
+        self._rows = DocumentRows(self.tokenizer, spec, self._pooling)
         self._checkpoint = checkpoint
         self._device = options.device
         self._threads = options.threads
@@ -118,49 +122,15 @@ class LocalEncoder:
         """Runs in the prefetching thread."""
         for source in documents:
             with self._meter.time("tokenise"):
-                title = self._title(source.document, frame.lead)
-                chunks = self._chunk_ids(source, frame.lead, titled=self.spec.anchor_title and bool(len(title)))
-                rows = self._rows(source, chunks, title, frame) if all(map(len, chunks)) else []
+                rows, n_tokens = self._rows.make(source, frame)
             if rows:
-                yield self._job(source, rows, sum(map(len, chunks)))
+                yield self._job(source, rows, n_tokens)
             else:
                 reason = "a chunk has no tokens that the model can read"
                 yield FailedDocument(source.document.doc_id, reason, source.document.source_hash)
 
     def _job(self, source: ChunkedDocument, rows: list[Row], n_tokens: int) -> DocumentJob:
         return DocumentJob(source, rows, self._head, n_tokens, self.spec.blend)
-
-    def _chunk_ids(self, source: ChunkedDocument, lead: str, *, titled: bool) -> list[Ids]:
-        """The ids of the chunks: what follows a prefix directly is read with the blank that the prefix ends in."""
-        texts = [chunk.text for chunk in source.chunks]
-        behind = len(texts) if self.spec.method == "independent" else 0 if titled else 1
-        return self.tokenizer.ids([lead + text for text in texts[:behind]] + texts[behind:])
-
-    def _rows(self, source: ChunkedDocument, chunks: list[Ids], title: Ids, frame: Frame) -> list[Row]:
-        if self.spec.method == "independent":
-            return list(independent_rows(chunks, frame, self._pooling))
-        rows = self._windows(chunks, title, frame)
-        if self.spec.blend:
-            shown = title if self.spec.isolated == "title" else title[:0]
-            if frame.lead:  # a chunk stands elsewhere here than in the windows
-                texts = [chunk.text for chunk in source.chunks]
-                chunks = self.tokenizer.ids(texts if len(shown) else [frame.lead + text for text in texts])
-            rows += isolated_rows(chunks, frame, shown)
-        return rows
-
-    def _windows(self, chunks: Sequence[Ids], title: Ids, frame: Frame) -> list[Row]:
-        spec = self.spec
-        anchor = Anchor(title if spec.anchor_title else title[:0], spec.anchor)
-        return list(late_rows(chunks, frame, spec.overlap, anchor, "centre" if spec.owner == "none" else spec.owner))
-
-    def _title(self, document: Document, lead: str) -> Ids:
-        """The ids of the title, where it is wanted; none where the text begins with it and so says it already."""
-        wanted = self.spec.anchor_title or (self.spec.blend and self.spec.isolated == "title")
-        title = " ".join((document.title or "").split()) if wanted else ""
-        opening = " ".join(document.text[: 2 * len(title) + 100].split())
-        if not title or opening.casefold().startswith(title.casefold()):
-            return np.empty(0, dtype=np.int32)
-        return self.tokenizer.ids([lead + title])[0]
 
     def _encode(self, jobs: Iterable[DocumentJob | FailedDocument]) -> Iterator[EncodedDocument | FailedDocument]:
         pool: list[Task[DocumentJob]] = []
@@ -237,7 +207,13 @@ class LocalEncoder:
         ids, lead = self.tokenizer.prefix(prefix)
         # Sentence-Transformers measures a prompt alone, with the blank that in a row belongs to the first word.
         measured = len(self.tokenizer.ids([prefix])[0]) + (cls_id is not None) if prefix else 0
-        return Frame(cls_id, self.tokenizer.sep_id, ids, self.spec.max_tokens, lead, measured, self.tokenizer.closes)
+        frame = Frame(cls_id, self.tokenizer.sep_id, ids, self.spec.max_tokens, lead, measured, self.tokenizer.closes)
+        if frame.room < _LEAST_ROOM:
+            raise ConfigError(
+                f"the prefix {prefix!r} leaves no room for text in windows of {self.spec.max_tokens} tokens: choose a "
+                "larger --max-tokens"
+            )
+        return frame
 
 
 def _weight(job: DocumentJob | FailedDocument) -> int:

@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from ctxindex.encoding.checkpoint import Checkpoint
 from ctxindex.encoding.colbert import ColbertLayout, query_length
-from ctxindex.encoding.fitness import choose_dim, choose_window, counts_as_forced, require_fit, text_pooling
+from ctxindex.encoding.fitness import (
+    choose_dim,
+    choose_window,
+    counts_as_forced,
+    require_fit,
+    require_rotary,
+    text_pooling,
+)
 from ctxindex.errors import ConfigError
-from ctxindex.spec import ISOLATED, METHODS, OWNERS, EncoderSpec, Isolated, Method, Owner
+from ctxindex.spec import (
+    ISOLATED,
+    JOINS,
+    METHODS,
+    OWNERS,
+    POOLINGS,
+    WINDOWS,
+    ChunkPooling,
+    EncoderSpec,
+    Isolated,
+    Join,
+    Method,
+    Owner,
+    Windows,
+)
 
-MultivectorPooling: TypeAlias = Literal["strict", "inclusive", "compat"]
 DEFAULT_DTYPE = "float32"
 WINDOW_OVERLAP = 10
 """The most chunks that neighbouring windows share; in practice a quarter of the window is the tighter bound."""
 
-_WINDOWS = ("anchor", "anchor_title", "owner")
+TOKEN_OVERLAP = 512
+"""Tokens that windows of tokens share, if they take no more than a quarter: the default of jina-ai/late-chunking."""
+
+_WINDOWS = ("join", "pooling", "windows", "window_overlap", "owner", "anchor", "anchor_title")
 """Options of every method that reads chunks in windows."""
 
 _BLEND = ("blend", "isolated")
 """Options of methods that give one vector a chunk, in windows."""
 
-_MULTIVECTOR = ("pooling", "pool_factor", "skiplist")
+_MULTIVECTOR = ("pool_factor", "skiplist")
 """Options of late interaction."""
 
 
@@ -36,12 +59,12 @@ class EncoderOptions:
     code from the model's folder run. `dtype` None or "auto" is chosen by what the machine can do. `device`, `threads`
     (of the CPU) and `batch_tokens` (the size of a batch) decide nothing beyond rounding, and are no part of a spec.
 
-    `anchor` (tokens of the document's head), `anchor_title` and `owner` are those of `EncoderSpec` and go with the
-    methods `late` and `late-interaction`; `blend` and `isolated` with `late` alone.
+    `join`, `pooling`, `windows`, `owner`, `anchor` (tokens of the document's head) and `anchor_title` are those of
+    `EncoderSpec` and go with the methods `late` and `late-interaction`; `blend` and `isolated` with `late` alone.
+    `window_overlap` is the spec's `overlap`, and may be chosen for windows of tokens alone.
 
-    The last three are for late interaction: `pooling` says which special tokens keep their vectors ("strict": none),
-    `pool_factor` by what the vectors of a chunk are reduced, and `skiplist` whether the tokens that the model's files
-    name are left out ("model") or kept ("none").
+    The last two are for late interaction: `pool_factor` says by what the vectors of a chunk are reduced, and `skiplist`
+    whether the tokens that the model's files name are left out ("model") or kept ("none").
     """
 
     method: Method | None = None
@@ -56,9 +79,12 @@ class EncoderOptions:
     anchor: int | None = None
     anchor_title: bool | None = None
     owner: Owner | None = None
+    join: Join | None = None
+    pooling: ChunkPooling | None = None
+    windows: Windows | None = None
+    window_overlap: int | None = None
     blend: float | None = None
     isolated: Isolated | None = None
-    pooling: MultivectorPooling | None = None
     pool_factor: int | None = None
     skiplist: Literal["none", "model"] | None = None
 
@@ -72,11 +98,13 @@ class EncoderOptions:
         trust_remote_code: bool = False,
     ) -> EncoderOptions:
         """The options that give `spec` again, with the model that made it."""
+        values = {**asdict(spec), "window_overlap": spec.overlap if spec.windows == "token-window" else None}
+        values["owner"] = None if spec.owner == "none" else spec.owner
         names = ["method", "max_tokens", "dtype", "force_mean"]
         names += _WINDOWS if spec.method != "independent" else ()
         names += _BLEND if spec.method == "late" else ()
         names += _MULTIVECTOR if spec.multivector else ()
-        chosen: dict[str, Any] = {name: getattr(spec, name) for name in names}
+        chosen: dict[str, Any] = {name: values[name] for name in names}
         return cls(**chosen, dims=spec.dim, device=device, threads=threads, trust_remote_code=trust_remote_code)
 
 
@@ -110,32 +138,73 @@ def make_spec(checkpoint: Checkpoint, options: EncoderOptions) -> EncoderSpec:
     )
     if checkpoint.colbert is not None:
         _refuse(options, _BLEND, "--method late", method)
-        return _multivector_spec(_windows_spec(spec, options), checkpoint.colbert, options)
+        return _multivector_spec(_windows_spec(checkpoint, spec, options), checkpoint.colbert, options)
     if any(getattr(options, name) is not None for name in _MULTIVECTOR):
         raise ConfigError(
             f"--pool-factor and --skiplist are for late interaction; {checkpoint.name} gives one vector a chunk"
         )
     spec = replace(spec, dim=choose_dim(checkpoint, options.dims))
     if method == "late":
-        return _blend_spec(_windows_spec(spec, options), options)
+        return _blend_spec(_windows_spec(checkpoint, spec, options), options)
     _refuse(options, _BLEND, "--method late", method)
     _refuse(options, _WINDOWS, "--method late or late-interaction", method)
     return replace(spec, pooling=text_pooling(checkpoint, force_mean))
 
 
-def _windows_spec(spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:
+def _windows_spec(checkpoint: Checkpoint, spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:
     """What is common to methods that read chunks in windows; what is left out is the default."""
     anchor = options.anchor or 0
     if not 0 <= anchor <= spec.max_tokens // 4:
         raise ConfigError(f"--anchor {anchor} must be 0 to a quarter of the window ({spec.max_tokens // 4} tokens)")
-    return replace(
+    spec = replace(
         spec,
-        join="sep",
+        join=_one_of(JOINS, options.join or "sep", "join"),
+        pooling=_one_of(POOLINGS, options.pooling or "strict", "pooling"),
+        windows=_one_of(WINDOWS, options.windows or "window", "windows"),
         overlap=WINDOW_OVERLAP,
         owner=_one_of(OWNERS, options.owner or "centre", "owner"),
         anchor=anchor,
         anchor_title=bool(options.anchor_title),
     )
+    _require_policy(spec, options)
+    if spec.windows == "window":
+        _refuse(options, ("window_overlap",), "--windows token-window", "window")
+        return spec
+    _refuse(options, ("owner", "anchor"), "--windows window", spec.windows)
+    if spec.windows == "full":
+        require_rotary(checkpoint)
+        _refuse(options, ("window_overlap",), "--windows token-window", "full")
+        return replace(spec, overlap=0, owner="none")
+    _refuse(options, ("anchor_title",), "--windows window or full", "token-window")
+    if spec.join != "raw":
+        raise ConfigError("--windows token-window cuts the text as it stands, wherever it falls: add --join raw")
+    return replace(spec, overlap=_token_overlap(spec, options.window_overlap), owner="none")
+
+
+def _token_overlap(spec: EncoderSpec, asked: int | None) -> int:
+    overlap = min(TOKEN_OVERLAP, spec.max_tokens // 4) if asked is None else asked
+    if not 0 <= overlap <= spec.max_tokens // 2:
+        half = spec.max_tokens // 2
+        raise ConfigError(f"--window-overlap {overlap} must be 0 to half of the window ({half} tokens)")
+    return overlap
+
+
+def _require_policy(spec: EncoderSpec, options: EncoderOptions) -> None:
+    """Refuse what a policy that pools special tokens cannot go with."""
+    policy = f"--pooling {spec.pooling}"
+    if spec.pooling == "strict":
+        return
+    titled = "anchor_title" if spec.anchor_title else "isolated" if options.isolated == "title" else None
+    if titled:
+        flag = titled.replace("_", "-")
+        raise ConfigError(f"--{flag} puts the title between CLS and the chunk that {policy} pools as one")
+    if spec.pooling == "inclusive":
+        return
+    if spec.join != "sep":
+        raise ConfigError(f"{policy} repeats code that joins chunks by separators: it goes with --join sep")
+    for name in ("anchor", "blend"):
+        if getattr(options, name):
+            raise ConfigError(f"{policy} repeats code that has no --{name}: leave one of both out")
 
 
 def _blend_spec(spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:
@@ -155,15 +224,11 @@ def _multivector_spec(spec: EncoderSpec, layout: ColbertLayout, options: Encoder
         raise ConfigError(
             f"--dims {options.dims}: token vectors of {spec.model} are kept whole, {spec.dim} numbers each"
         )
-    pooling = options.pooling or "strict"
     if spec.owner == "mean":
         raise ConfigError("--owner mean is for one vector a chunk; with late interaction it is centre or first")
-    if spec.anchor_title and pooling != "strict":
-        raise ConfigError(f"--anchor-title puts the title between the marker and the chunk that {pooling} pools as one")
     expansion = layout.expansion
     return replace(
         spec,
-        pooling=pooling,
         multivector=True,
         storage="float16",
         pool_factor=factor,
@@ -173,10 +238,10 @@ def _multivector_spec(spec: EncoderSpec, layout: ColbertLayout, options: Encoder
     )
 
 
-def _refuse(options: EncoderOptions, names: Collection[str], home: str, method: Method) -> None:
+def _refuse(options: EncoderOptions, names: Collection[str], home: str, chosen: str) -> None:
     for name in names:
         if getattr(options, name):
-            raise ConfigError(f"--{name.replace('_', '-')} goes with {home}, not with {method}")
+            raise ConfigError(f"--{name.replace('_', '-')} goes with {home}, not with {chosen}")
 
 
 def _one_of(known: Collection[Any], value: Any, name: str) -> Any:

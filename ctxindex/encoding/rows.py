@@ -67,6 +67,11 @@ class Frame:
         return self.prefix if self.cls_id is None else np.concatenate([[self.cls_id], self.prefix]).astype(np.int32)
 
     @property
+    def separator(self) -> Ids:
+        """The separator alone, (1,) int32."""
+        return np.array([self.sep_id], dtype=np.int32)
+
+    @property
     def room(self) -> int:
         """Tokens behind CLS and prefix."""
         return self.max_tokens - len(self.prefix) - (self.cls_id is not None)

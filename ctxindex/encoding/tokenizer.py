@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,26 @@ if TYPE_CHECKING:
 
 _SLICE = 256
 """Texts tokenised in one call: an `Encoding` keeps a few hundred bytes a token, so long documents go in slices."""
+
+
+_STRETCH = 100_000
+"""Characters of a long text that are tokenised in one call, for the same reason."""
+
+_NEIGHBOURHOOD = 200
+_TRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The tokens of a text and where they stand: all arrays are (tokens,) int32.
+
+    `begins` holds the first character of a token that is no blank, or its first where there are only blanks; `ends` the
+    character behind its last.
+    """
+
+    ids: Ids
+    begins: Ids
+    ends: Ids
 
 
 class ModelTokenizer:
@@ -55,6 +76,40 @@ class ModelTokenizer:
         """The character span of each content token of `text`, in order."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)
 
+    def locate(self, text: str, lead: str = "") -> Located:
+        """The tokens of `text`, which is read behind the blanks `lead`, and where they stand in it.
+
+        A token of these blanks alone begins at a negative place, and is none of the text. The ids are those of the
+        whole text; it is tokenised in stretches, so that a book needs little more memory than a page, and cut only
+        where that changes no token.
+        """
+        parts: list[Located] = []
+        text, start, shift = lead + text, 0, np.int32(len(lead))
+        while start < len(text) or not parts:
+            end = self._stretch_end(text, start)
+            encoding = self._tokenizer.encode(text[start:end], add_special_tokens=False)
+            parts.append(_located(encoding, text, start))
+            start = end
+        begins = np.concatenate([part.begins for part in parts]) - shift
+        ends = np.concatenate([part.ends for part in parts]) - shift
+        return Located(np.concatenate([part.ids for part in parts]), begins, ends)
+
+    def _stretch_end(self, text: str, start: int) -> int:
+        """Where a stretch from `start` on may end: before a single blank, where tokens on both sides stay the same."""
+        place, tries = start + _STRETCH, 0
+        while place + 1 < len(text) and tries < _TRIES:
+            if text[place].isspace() and not (text[place - 1].isspace() or text[place + 1].isspace()):
+                if self._may_cut(text, place):
+                    return place
+                tries += 1
+            place += 1
+        return len(text)
+
+    def _may_cut(self, text: str, place: int) -> bool:
+        around = text[max(0, place - _NEIGHBOURHOOD) : place], text[place : place + _NEIGHBOURHOOD]
+        before, after, both = self.ids([*around, "".join(around)])
+        return np.array_equal(np.concatenate([before, after]), both)
+
     def prefix(self, text: str) -> tuple[Ids, str]:
         """The ids of a prefix without the blanks it ends in, and these blanks, to be put before the text that follows.
 
@@ -75,6 +130,17 @@ class ModelTokenizer:
             if token_id is not None:
                 return int(token_id)
         raise ModelError(f"the tokenizer names no {roles[0]}, which windows are built with")
+
+
+def _located(encoding: Encoding, text: str, shift: int) -> Located:
+    """The tokens of one stretch, which begins at character `shift` of `text`."""
+    spans = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2) + np.int32(shift)
+    begins = spans[:, 0].copy()
+    for token, (start, end) in enumerate(spans.tolist()):
+        if start < end and text[start].isspace():
+            stripped = text[start:end].lstrip()
+            begins[token] = end - len(stripped) if stripped else start
+    return Located(np.array(encoding.ids, dtype=np.int32), begins, spans[:, 1])
 
 
 def open_tokenizer(folder: Path) -> Tokenizer:

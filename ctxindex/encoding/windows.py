@@ -1,37 +1,46 @@
 """Which chunks share a forward pass, and which window each chunk's vector is taken from.
 
-A document that fits the model is one window. A longer one is cut in windows of whole chunks:
+A document that fits the model is one window. A longer one is cut in windows (`plan_windows`):
 
-    [CLS] prefix · tail of the chunk before [SEP] · chunk [SEP] · … · chunk [SEP] · head of the chunk after [SEP]
+    [CLS] prefix · tail of the chunk before · chunk [SEP] … [SEP] chunk · head of the chunk after · [SEP]
 
 1. A chunk longer than a window can hold is cut in *pieces* of equal length, which are planned like chunks; its vector
    is the mean over the tokens of all of them (`pooling` adds sums and counts, so nothing is lost in between).
 2. Greedily, a window takes consecutive pieces while they fit. The next one begins up to `overlap` pieces back, as long
    as those take no more than a quarter of the window and at least one new piece fits behind them.
-3. The room that is left is filled with the nearest tokens of the neighbours, unpooled: even where no whole neighbour
-   fits, a chunk at the edge of a window sees what stands before and after it.
+3. Room that is left is filled with the nearest tokens of the neighbours, unpooled, so that a chunk at the edge of a
+   window sees what stands before and after it even where no whole neighbour fits. What a window shares with the one
+   before and what it is filled with take at most a quarter of the room together, and so on the other side: context
+   further away adds little, and the last window of a document, which often owns little, is as short as it can be.
 4. A piece that several windows hold is *owned* by the one where it has most context on its weaker side ("centre"), by
    the first of them ("first"), or by all of them ("mean": sums and counts add up to the average). Windows that own
    nothing are dropped.
 5. With an *anchor*, every window begins with the head of the document, unpooled: the title, and in windows after the
    first also the document's first tokens. What a document is about thus reaches each of its chunks.
 
-Lengths are counted in content tokens; this module knows no ids, no text and no model, so that all of it can be tested
-with numbers. Source: the late chunking of arXiv 2505.24782, section 3; ownership and context filling are ours.
+The other plan (`token_windows`) cuts the token sequence without regard to chunks, whose sums then span windows.
+
+Everything here is spans of a document's tokens; this module knows no ids, no text and no model, so that all of it can
+be tested with numbers. Sources: late chunking over windows of chunks, arXiv 2505.24782, section 3 (ownership and
+context filling are ours); over windows of tokens, arXiv 2409.04701, section 3.3 ("long late chunking").
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import pairwise
+from typing import TypeAlias
 
 from ctxindex.spec import Owner
+
+Span: TypeAlias = tuple[int, int]
+"""Tokens `[start, end)` of a document."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Tokens `[start, end)` of chunk number `chunk`: all of the chunk, unless it is too long for a window."""
+    """Tokens `[start, end)`, of chunk number `chunk`: all of it, unless it is too long for a window."""
 
     chunk: int
     start: int
@@ -39,47 +48,55 @@ class Piece:
 
     @property
     def length(self) -> int:
-        """Content tokens."""
+        """Tokens."""
         return self.end - self.start
 
 
 @dataclass(frozen=True, slots=True)
 class WindowPlan:
-    """One window: pieces `[first, last)`, of which it owns `[own_first, own_last)`.
+    """One window: it shows the tokens `[start, end)`, and in them the pieces `[first, last)`.
 
-    `left` and `right` count content tokens of the neighbouring pieces shown as context, unpooled; `left` may reach over
-    several pieces, with a separator between any two.
+    It owns the pieces `[own_first, own_last)`.
     """
 
     first: int
     last: int
     own_first: int
     own_last: int
-    left: int = 0
-    right: int = 0
+    start: int
+    end: int
 
 
-def cut_pieces(lengths: Sequence[int], capacity: int) -> list[Piece]:
-    """Pieces of the chunks of `lengths` content tokens, where `capacity` is the most a window holds as one piece.
+def cut_pieces(spans: Sequence[Span], capacity: int) -> list[Piece]:
+    """Pieces of the chunks at `spans`, in the order of the text, where `capacity` is the most tokens a piece may have.
 
     Only chunks beyond `capacity` are cut; their pieces are at most three quarters of it, which leaves room for context.
     """
     pieces: list[Piece] = []
-    for chunk, length in enumerate(lengths):
+    for chunk, (start, end) in enumerate(spans):
+        length = end - start
         count = 1 if length <= capacity else -(-length // max(1, capacity - capacity // 4))
-        edges = [length * number // count for number in range(count + 1)]
-        pieces.extend(Piece(chunk, start, end) for start, end in pairwise(edges))
+        edges = [start + length * number // count for number in range(count + 1)]
+        pieces.extend(Piece(chunk, *edge) for edge in pairwise(edges))
     return pieces
 
 
 def plan_windows(
-    lengths: Sequence[int], room: int, overlap: int, *, owner: Owner = "centre", later_room: int | None = None
+    spans: Sequence[Span],
+    total: int,
+    room: int,
+    overlap: int,
+    *,
+    owner: Owner = "centre",
+    later_room: int | None = None,
 ) -> list[WindowPlan]:
-    """Windows over pieces of `lengths` content tokens.
+    """Windows over the pieces at `spans` of a document of `total` tokens.
 
     Args:
-        lengths: content tokens of each piece; each takes one separator more, and must fit every window.
-        room: tokens of the first window behind what every window begins with.
+        spans: where the pieces lie, sorted by start; they may overlap, and there may be other tokens in between. Each
+            must fit every window.
+        total: tokens of the document, separators between its chunks included.
+        room: tokens of the first window behind what every window begins with; the separator that closes it takes one.
         overlap: the most pieces that neighbouring windows share.
         owner: which window a shared piece is pooled in.
         later_room: the same as `room`, for windows after the first; they may begin with more.
@@ -88,79 +105,83 @@ def plan_windows(
         Plans in the order of the text. Together they own every piece exactly once ("mean": at least once), and none is
         larger than its room.
     """
-    later_room = room if later_room is None else later_room
-    plans: list[WindowPlan] = []
-    for first, last in _greedy_spans(lengths, room, later_room, overlap):
-        plans.append(_fill(lengths, WindowPlan(first, last, first, last), later_room if first else room))
-    if owner == "mean":
-        return plans
-    return _own(lengths, plans, owner)
+    count = len(spans)
+    if total < room:
+        return [WindowPlan(0, count, 0, count, 0, total)]
+    rooms = (room, room if later_room is None else later_room)
+    held = _greedy(spans, *rooms, overlap)
+    plans = [_fill(spans, held, number, total, rooms[held[number][0] > 0]) for number in range(len(held))]
+    return plans if owner == "mean" else _own(spans, plans, owner)
 
 
-def _greedy_spans(lengths: Sequence[int], room: int, later_room: int, overlap: int) -> list[tuple[int, int]]:
-    spans: list[tuple[int, int]] = []
+def token_windows(total: int, size: int, overlap: int) -> list[tuple[int, int, int]]:
+    """Windows of `size` tokens that share `overlap`, over a sequence of `total`: (start, kept, end) of each.
+
+    A window reads `[start, end)` and keeps the states of `[kept, end)`: all but the `overlap` that the window before
+    has kept already, so that every token has one state. No window is without one to keep.
+    """
+    windows: list[tuple[int, int, int]] = []
+    start = kept = 0
+    while kept < total:
+        end = min(start + size, total)
+        windows.append((start, kept, end))
+        start, kept = end - overlap, end
+    return windows
+
+
+def _greedy(spans: Sequence[Span], room: int, later_room: int, overlap: int) -> list[Span]:
+    """The pieces `[first, last)` that each window holds."""
+    held: list[Span] = []
     first = last = 0
-    while last < len(lengths):
-        used = sum(lengths[piece] + 1 for piece in range(first, last))
-        limit = later_room if first else room
-        while last < len(lengths) and used + lengths[last] + 1 <= limit:
-            used += lengths[last] + 1
+    while last < len(spans):
+        capacity = (later_room if first else room) - 1
+        end = _end(spans, first, last + 1)
+        while last < len(spans) and (end := max(end, spans[last][1])) - spans[first][0] <= capacity:
             last += 1
-        spans.append((first, last))
-        if last < len(lengths):
-            first = last - _shared(lengths, last, later_room, overlap)
-    return spans
+        held.append((first, last))
+        if last < len(spans):
+            first = last - _shared(spans, last, later_room, overlap)
+    return held
 
 
-def _shared(lengths: Sequence[int], last: int, room: int, overlap: int) -> int:
+def _shared(spans: Sequence[Span], last: int, room: int, overlap: int) -> int:
     """How many pieces before `last` the next window repeats."""
-    limit = min(room // 4, room - lengths[last] - 1)
-    shared = used = 0
-    while shared < min(overlap, last - 1) and used + lengths[last - shared - 1] + 1 <= limit:
-        used += lengths[last - shared - 1] + 1
+    shared = 0
+    while shared < min(overlap, last - 1):
+        first = last - shared - 1
+        begin = spans[first][0]
+        if spans[last][0] - begin > room // 4 or _end(spans, first, last + 1) - begin > room - 1:
+            break
         shared += 1
     return shared
 
 
-def _fill(lengths: Sequence[int], plan: WindowPlan, room: int) -> WindowPlan:
-    """Share the free room of a window out between both sides; what one cannot use goes to the other."""
-    free = room - sum(lengths[piece] + 1 for piece in range(plan.first, plan.last))
-    before = range(plan.first - 1, -1, -1)
-    after = range(plan.last, len(lengths))
-    half = _context(lengths, before, free // 2)
-    right = _context(lengths, after, free - _cost(lengths, before, half))
-    left = _context(lengths, before, free - _cost(lengths, after, right))
-    return replace(plan, left=left, right=right)
+def _end(spans: Sequence[Span], first: int, last: int) -> int:
+    """Where the pieces `[first, last)` end: where the last of them does, unless chunks lie in one another."""
+    return max(end for _, end in spans[first:last])
 
 
-def _context(lengths: Sequence[int], neighbours: range, budget: int) -> int:
-    """The most content tokens of `neighbours`, nearest first, that `budget` tokens hold with their separators."""
-    tokens = 0
-    for piece in neighbours:
-        taken = min(lengths[piece], budget - 1)
-        if taken <= 0:
-            break
-        tokens += taken
-        budget -= taken + 1
-    return tokens
+def _fill(spans: Sequence[Span], held: Sequence[Span], number: int, total: int, room: int) -> WindowPlan:
+    """Share the free room of a window out between both sides, up to a quarter each; see point 3 above."""
+    first, last = held[number]
+    start, end = spans[first][0], _end(spans, first, last)
+    before = spans[held[number - 1][1]][0] - start if number else 0
+    following = held[number + 1][0] if number + 1 < len(held) else last
+    after = max(0, end - spans[following][0]) if following < last else 0
+    free = room - 1 - (end - start)
+    left = min(start, max(0, room // 4 - before))
+    right = min(total - end, max(0, room // 4 - after))
+    left = min(left, max(free // 2, free - right))  # what one side cannot use goes to the other
+    right = min(right, free - left)
+    return WindowPlan(first, last, first, last, start - left, end + right)
 
 
-def _cost(lengths: Sequence[int], neighbours: range, tokens: int) -> int:
-    """What `tokens` of context take with their separators."""
-    cost = tokens
-    for piece in neighbours:
-        if tokens <= 0:
-            break
-        tokens -= lengths[piece]
-        cost += 1
-    return cost
-
-
-def _own(lengths: Sequence[int], plans: list[WindowPlan], owner: Owner) -> list[WindowPlan]:
+def _own(spans: Sequence[Span], plans: list[WindowPlan], owner: Owner) -> list[WindowPlan]:
     owners: list[int] = []
-    best: list[tuple[int, int]] = []
+    best: list[Span] = []
     for number, plan in enumerate(plans):
-        for piece, sides in zip(range(plan.first, plan.last), _sides(lengths, plan), strict=True):
+        for piece in range(plan.first, plan.last):
+            sides = (spans[piece][0] - plan.start, plan.end - spans[piece][1])
             score = (min(sides), sum(sides))
             if piece == len(owners):
                 owners.append(number)
@@ -171,14 +192,9 @@ def _own(lengths: Sequence[int], plans: list[WindowPlan], owner: Owner) -> list[
     owned: list[WindowPlan] = []
     start = 0
     for piece, number in enumerate(owners):
-        if piece + 1 == len(owners) or owners[piece + 1] != number:
+        if piece + 1 == len(owners) or owners[piece + 1] > number:
             owned.append(replace(plans[number], own_first=start, own_last=piece + 1))
             start = piece + 1
+        else:
+            owners[piece + 1] = number  # where chunks lie in one another, a later one may prefer an earlier window
     return owned
-
-
-def _sides(lengths: Sequence[int], plan: WindowPlan) -> list[tuple[int, int]]:
-    """For each piece of the window, the content tokens it sees before and after itself."""
-    ends = list(accumulate(lengths[plan.first : plan.last], initial=0))
-    total = plan.left + ends[-1] + plan.right
-    return [(plan.left + start, total - plan.left - end) for start, end in pairwise(ends)]

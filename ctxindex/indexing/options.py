@@ -12,14 +12,17 @@ from ctxindex.encoding.encoder import DEFAULT_MODEL
 from ctxindex.encoding.fitness import TRAINED_WINDOW, choose_window, counts_as_forced
 from ctxindex.encoding.runtime import AUTO
 from ctxindex.errors import MismatchError
-from ctxindex.spec import ChunkerSpec, IndexSpec, Isolated, Method, Owner
+from ctxindex.spec import ChunkerSpec, ChunkPooling, IndexSpec, Isolated, Join, Method, Owner, Windows
 
 _OF_THE_ENCODER = (
     "method",
     "max_tokens",
+    "join",
+    "pooling",
+    "windows",
+    "owner",
     "anchor",
     "anchor_title",
-    "owner",
     "blend",
     "isolated",
     "force_mean",
@@ -42,9 +45,13 @@ class IndexOptions:
     chunk_overlap: int | None = None
     max_tokens: int | Literal["model"] | None = None
     dtype: str | None = None
+    join: Join | None = None
+    pooling: ChunkPooling | None = None
+    windows: Windows | None = None
+    window_overlap: int | None = None
+    owner: Owner | None = None
     anchor: int | None = None
     anchor_title: bool | None = None
-    owner: Owner | None = None
     blend: float | None = None
     isolated: Isolated | None = None
     dims: int | None = None
@@ -78,9 +85,13 @@ class IndexOptions:
             dims=self.dims,
             force_mean=bool(self.force_mean),
             trust_remote_code=trust_remote_code,
+            join=self.join,
+            pooling=self.pooling,
+            windows=self.windows,
+            window_overlap=self.window_overlap,
+            owner=self.owner,
             anchor=self.anchor,
             anchor_title=self.anchor_title,
-            owner=self.owner,
             blend=self.blend,
             isolated=self.isolated,
             pool_factor=self.pool_factor,
@@ -108,6 +119,7 @@ def require_agreement(
         "chunk_unit": stored.chunker.unit,
         "chunk_overlap": stored.chunker.overlap,
         "dims": encoder.dim,
+        "window_overlap": encoder.overlap if encoder.windows == "token-window" else 0,
         **{name: getattr(encoder, name) for name in _OF_THE_ENCODER},
     }
     asked = {name: value for name, value in asdict(options).items() if value is not None and name in has}

@@ -180,6 +180,19 @@ def test_the_choices_of_late_chunking_are_flags(tmp_path: Path) -> None:
     assert {name: encoder[name] for name in wanted} == wanted
 
 
+def test_windows_and_pooling_are_flags(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some text", encoding="utf-8")
+    flags = ["--method", "late", "--join", "raw", "--pooling", "inclusive", "--windows"]
+    refused = run("ingest", "a.txt", *flags, "full", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "Use --windows window, or a model with rotary positions" in refused.stderr
+    made = run("ingest", "a.txt", *flags, "token-window", "--window-overlap", "32", "--json", cwd=tmp_path)
+    assert answer(made)["documents"]["new"] == 1
+    encoder = answer(run("status", "--json", cwd=tmp_path))["spec"]["encoder"]
+    wanted = {"join": "raw", "pooling": "inclusive", "windows": "token-window", "overlap": 32, "owner": "none"}
+    assert {name: encoder[name] for name in wanted} == wanted
+
+
 def test_a_dry_run_loads_no_model(work: Path) -> None:
     result = run("ingest", HERE.parent, "--dry-run", "--json", cwd=work)
     assert result.returncode == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,9 +34,11 @@ class IdBackbone:
         return np.array(sums, dtype=np.float32)
 
 
-def stand_in_encoder(method: Method, max_tokens: int, batch_tokens: int = 256) -> tuple[LocalEncoder, IdBackbone]:
-    """MiniLM's tokenizer and our windows, with `IdBackbone` in place of the network."""
-    options = EncoderOptions(method=method, max_tokens=max_tokens, batch_tokens=batch_tokens)
+def stand_in_encoder(
+    method: Method, max_tokens: int, batch_tokens: int = 256, **more: Any
+) -> tuple[LocalEncoder, IdBackbone]:
+    """MiniLM's tokenizer and our windows, with `IdBackbone` in place of the network; `more` are `EncoderOptions`."""
+    options = EncoderOptions(method=method, max_tokens=max_tokens, batch_tokens=batch_tokens, **more)
     spec = replace(load_encoder("minilm", options).spec, dim=2)
     backbone = IdBackbone()
     return LocalEncoder(open_checkpoint("minilm"), spec, options, Meter(), backbone), backbone

@@ -245,8 +245,7 @@ def test_the_first_chunk_takes_the_blank_of_the_prefix(mean: Path) -> None:
     encoder = load(mean, method="late")
     texts = ["Napoleon was born in Corsica.", "He became emperor."]
     frame = encoder._frame(encoder.spec.document_prefix)
-    chunks = encoder._chunk_ids(chunked("a", texts), frame.lead, titled=False)
-    (row,) = encoder._windows(chunks, np.empty(0, dtype=np.int32), frame)
+    (row,), _ = encoder._rows.make(chunked("a", texts), frame)
     joined = encoder.tokenizer._tokenizer
     joined.encode_special_tokens = False
     assert row.ids.tolist() == joined.encode("search document: " + "[SEP]".join(texts)).ids

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from ctxindex.encoding import EncoderOptions, load_encoder
 from ctxindex.encoding.checkpoint import open_checkpoint
+from ctxindex.encoding.content import Content, join_chunks
 from ctxindex.encoding.late import Anchor, late_rows
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.encoding.rows import Frame
 from ctxindex.errors import ConfigError
 from ctxindex.metering import Meter
-from ctxindex.types import ChunkedDocument, EncodedDocument
+from ctxindex.types import Chunk, ChunkedDocument, Document, EncodedDocument
 from tests.encoding.stand_in import IdBackbone, chunked
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ def ids_of(lengths: list[int]) -> list[Ids]:
     return [np.arange(start, stop, dtype=np.int32) for start, stop in itertools.pairwise(edges)]
 
 
+def stood_as_they_are(chunks: list[Ids]) -> Content:
+    """The chunks as spans of one text, with nothing in between."""
+    edges = np.cumsum([0, *map(len, chunks)]).tolist()
+    ids = np.concatenate(chunks)
+    return Content(ids, np.zeros(len(ids), dtype=np.bool_), tuple(itertools.pairwise(edges)))
+
+
+@pytest.mark.parametrize("join", ["sep", "raw"])
 @settings(max_examples=200)
 @given(
     st.lists(st.integers(1, 90), min_size=1, max_size=25),
@@ -44,12 +53,13 @@ def ids_of(lengths: list[int]) -> list[Ids]:
     st.sampled_from(["centre", "first", "mean"]),
 )
 def test_windows_begin_with_the_anchor_and_pool_every_token_once(
-    lengths: list[int], max_tokens: int, tokens: int, title_length: int, owner: Any
+    join: str, lengths: list[int], max_tokens: int, tokens: int, title_length: int, owner: Any
 ) -> None:
     frame = Frame(CLS, SEP, NO_IDS, max_tokens)
     title = np.arange(10, 10 + title_length, dtype=np.int32)
     chunks = ids_of(lengths)
-    rows = list(late_rows(chunks, frame, 10, Anchor(title, tokens), owner))
+    joined = join_chunks(chunks, SEP) if join == "sep" else stood_as_they_are(chunks)
+    rows = late_rows(joined, frame, 10, Anchor(title, tokens), owner)
     assert all(row.length <= max_tokens for row in rows)
     cut = title[: frame.room // 4 - 1].tolist()
     pooled: dict[int, int] = {}
@@ -61,7 +71,7 @@ def test_windows_begin_with_the_anchor_and_pool_every_token_once(
                 assert token in chunks[place.chunk]
     assert sorted(pooled) == list(range(100, 100 + sum(lengths)))
     assert owner == "mean" or set(pooled.values()) == {1}
-    wanted = min(tokens, frame.room // 4 - 1, lengths[0])
+    wanted = min(tokens, frame.room // 4 - 1, lengths[0] if join == "sep" else sum(lengths))
     for row in rows[1:]:
         content = [token for token in row.ids.tolist() if token >= 100]
         assert content[:wanted] == list(range(100, 100 + wanted)), "and then the document's first tokens"
@@ -116,6 +126,18 @@ def test_the_isolated_view_may_carry_the_title() -> None:
     isolated = [row.ids.tolist() for row in backbone.rows if row.isolated]
     assert len(isolated) == 3
     assert all(ids[1 : 1 + len(title)] == title for ids in isolated)
+
+
+def test_the_isolated_view_of_the_raw_text_tokenises_chunks_alone() -> None:
+    text = "alphabet soup"  # the second chunk begins inside a word
+    chunks = (Chunk(0, 0, 5, "alpha"), Chunk(1, 5, 13, "bet soup"))
+    encoder, backbone = encoder_with(blend=0.4, join="raw")
+    vectors(encoder, ChunkedDocument(Document("a", text), chunks))
+    whole, *alone = sorted(backbone.rows, key=lambda row: (row.isolated, row.places[0].chunk))
+    assert whole.ids[1:-1].tolist() == encoder.tokenizer.ids([text])[0].tolist()
+    assert [row.ids[1:-1].tolist() for row in alone] == [
+        ids.tolist() for ids in encoder.tokenizer.ids(["alpha", "bet soup"])
+    ]
 
 
 @pytest.mark.parametrize("blend", [0.2, 0.5, 0.9])

@@ -158,9 +158,11 @@ def test_methods_and_models_must_fit(folder: Path) -> None:
         load_encoder(str(folder), EncoderOptions(method="late"))
     with pytest.raises(ModelError, match="gives one vector a text"):
         load_encoder("minilm", EncoderOptions(method="late-interaction"))
-    for options in (EncoderOptions(pool_factor=2), EncoderOptions(skiplist="model"), EncoderOptions(pooling="compat")):
+    for options in (EncoderOptions(pool_factor=2), EncoderOptions(skiplist="model")):
         with pytest.raises(ConfigError, match="are for late interaction"):
             load_encoder("minilm", options)
+    with pytest.raises(ConfigError, match="--pooling goes with --method late or late-interaction, not with indep"):
+        load_encoder("minilm", EncoderOptions(pooling="authors-compat"))
     with pytest.raises(ConfigError, match="--pool-factor 0"):
         load_encoder(str(folder), EncoderOptions(pool_factor=0))
     with pytest.raises(ConfigError, match="--dims 3"):
@@ -168,7 +170,7 @@ def test_methods_and_models_must_fit(folder: Path) -> None:
 
 
 def test_the_spec_restores_the_encoder(folder: Path, tmp_path: Path) -> None:
-    spec = load_encoder(str(folder), EncoderOptions(pool_factor=2, skiplist="model", pooling="compat")).spec
+    spec = load_encoder(str(folder), EncoderOptions(pool_factor=2, skiplist="model", pooling="authors-compat")).spec
     assert (spec.multivector, spec.storage, spec.dim, spec.query_length) == (True, "float16", 16, 24)
     assert restore_encoder(spec).spec == spec
     other = pylate(tmp_path / "other", {**PYLATE, "attend_to_expansion_tokens": True})
@@ -197,3 +199,38 @@ def test_windows_may_begin_with_title_and_head_and_keep_no_vectors_of_them(folde
     assert len(job.rows) > 2
     for mine, others in zip(result.chunk_vectors(), vectors_of(plain, texts), strict=True):
         np.testing.assert_array_equal(mine, others)  # without context, an anchor changes nothing
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"owner": "first", "anchor": 8},
+        {"windows": "token-window"},
+        {"windows": "token-window", "window_overlap": 0},
+    ],
+)
+@settings(deadline=None, max_examples=20)
+@given(chunks=CHUNKS)
+def test_the_text_as_it_stands_gives_every_token_of_every_chunk_once(
+    folder: Path, options: dict[str, Any], chunks: list[str]
+) -> None:
+    """The words of these chunks are tokens of their own, so that they are the same alone and in the text."""
+    encoder, backbone = stand_in(folder, max_tokens=32, join="raw", **options)
+    found = vectors_of(encoder, chunks)
+    assert max(backbone.lengths) <= 32
+    for vectors, ids in zip(found, encoder.tokenizer.ids(chunks), strict=True):
+        np.testing.assert_array_equal(vectors, angles(ids))
+
+
+@pytest.mark.parametrize("windows", ["window", "token-window"])
+def test_inclusive_keeps_the_ends_of_a_long_document_alone(folder: Path, windows: Any) -> None:
+    texts = [" ".join(WORDS[:9])] * 12
+    encoder, backbone = stand_in(folder, max_tokens=32, join="raw", windows=windows, pooling="inclusive")
+    first, *inner, last = vectors_of(encoder, texts)
+    assert len(backbone.lengths) > 2
+    words = encoder.tokenizer.ids(texts[:1])[0]
+    frame = encoder._frame("")
+    np.testing.assert_array_equal(first, angles(np.concatenate([frame.opening, words])))
+    np.testing.assert_array_equal(last, angles(np.concatenate([words, frame.separator])))
+    assert all(len(vectors) == len(words) for vectors in inner)

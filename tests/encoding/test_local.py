@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,29 @@ def test_every_chunk_is_the_mean_of_its_own_tokens_however_it_is_windowed(max_to
     assert result.n_tokens == sum(map(len, ids))
 
 
+@pytest.mark.parametrize("options", [{}, {"owner": "first", "anchor": 4}, {"windows": "token-window"}])
+@settings(deadline=None, max_examples=25)
+@given(chunks=CHUNKS, reach=st.integers(0, 40))
+def test_chunks_of_the_raw_text_are_means_of_its_tokens_and_may_overlap(
+    options: dict[str, Any], chunks: list[str], reach: int
+) -> None:
+    encoder, backbone = stand_in_encoder("late", 32, join="raw", **options)
+    source = chunked("a", chunks)
+    text = source.document.text
+    longer = tuple(
+        replace(chunk, end=end, text=text[chunk.start : end])
+        for chunk in source.chunks
+        for end in [min(len(text), chunk.end + reach)]
+    )
+    result = encode(encoder, replace(source, chunks=longer))["a"]
+    ids = encoder.tokenizer.ids([text])[0]
+    begins = [start for start, _ in encoder.tokenizer.offsets(text)]
+    own = [ids[[chunk.start <= begin < chunk.end for begin in begins]] for chunk in longer]
+    np.testing.assert_allclose(result.vectors, [unit(np.array([each.mean(), 1.0])) for each in own], rtol=1e-5)
+    assert all(row.length <= 32 for row in backbone.rows)
+    assert result.n_tokens == sum(map(len, own)) == sum(row.content for row in backbone.rows)
+
+
 @settings(deadline=None, max_examples=25)
 @given(chunks=CHUNKS)
 def test_independent_rows_pool_the_whole_row(chunks: list[str]) -> None:
@@ -81,8 +105,17 @@ def test_literal_special_tokens_are_plain_text() -> None:
     assert ids.count(encoder.tokenizer.cls_id) == 1
 
 
-def test_a_chunk_without_tokens_fails_its_document_and_no_other() -> None:
-    encoder, _ = stand_in_encoder("late", 64)
+def test_literal_special_tokens_in_the_raw_text_are_plain_text() -> None:
+    encoder, backbone = stand_in_encoder("late", 512, join="raw")
+    result = encode(encoder, chunked("a", ["sign [SEP] here", "[CLS] [MASK] and [PAD] stay"]))["a"]
+    assert len(result.vectors) == 2
+    ids = backbone.rows[0].ids.tolist()
+    assert [ids.count(special) for special in (encoder.tokenizer.sep_id, encoder.tokenizer.cls_id)] == [1, 1]
+
+
+@pytest.mark.parametrize("join", ["sep", "raw"])
+def test_a_chunk_without_tokens_fails_its_document_and_no_other(join: str) -> None:
+    encoder, _ = stand_in_encoder("late", 64, join=join)
     results = list(encoder.encode_documents([chunked("bad", ["fine", "\u200b"]), chunked("good", ["fine"])]))
     assert [(type(result), getattr(result, "doc_id", "good")) for result in results] == [
         (FailedDocument, "bad"),
@@ -153,9 +186,10 @@ def test_no_documents_give_no_vectors_and_load_no_model() -> None:
     assert encoder.encode_queries([]).shape == (0, 384)
 
 
-def test_bfloat16_stays_close_to_float32(minilm_late: LocalEncoder) -> None:
-    documents = corpus(seed=11)
-    low = encode(load_encoder("minilm", EncoderOptions(method="late", dtype="bfloat16", device="cpu")), *documents)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_stays_close_to_float32(minilm_late: LocalEncoder, dtype: str) -> None:
+    documents = corpus(seed=11)[: 8 if dtype == "bfloat16" else 2]  # a CPU is slow in float16
+    low = encode(load_encoder("minilm", EncoderOptions(method="late", dtype=dtype, device="cpu")), *documents)
     exact = encode(minilm_late, *documents)
     for doc_id, document in exact.items():
         assert (document.vectors * low[doc_id].vectors).sum(axis=1).min() > 0.999

@@ -53,11 +53,19 @@ def load(folder: Path, **options: Any) -> LocalEncoder:
         ("dense", {"method": "late", "max_tokens": 64, "anchor": 9, "anchor_title": True, "owner": "mean"}),
         ("dense", {"method": "late", "blend": 0.3, "isolated": "title", "dims": 8}),
         ("dense", {"method": "late", "owner": "first", "isolated": "title", "max_tokens": "model"}),
+        ("dense", {"method": "late", "join": "raw", "pooling": "inclusive", "blend": 0.2, "anchor": 5}),
+        ("dense", {"method": "late", "join": "raw", "windows": "token-window"}),
+        ("dense", {"method": "late", "join": "raw", "windows": "token-window", "window_overlap": 0}),
+        ("dense", {"method": "late", "join": "raw", "windows": "token-window", "window_overlap": 7, "blend": 0.5}),
+        ("dense", {"method": "late", "windows": "full", "pooling": "authors-compat"}),
+        ("dense", {"method": "late", "windows": "full", "join": "raw", "anchor_title": True}),
         ("cls", {"method": "independent"}),
         ("cls", {"method": "late", "force_mean": True, "blend": 0.9, "anchor": 16}),
         ("colbert", {}),
         ("colbert", {"anchor": 8, "anchor_title": True, "owner": "first", "pool_factor": 2, "skiplist": "model"}),
         ("colbert", {"pooling": "inclusive", "max_tokens": 48, "anchor": 12}),
+        ("colbert", {"pooling": "authors-compat", "owner": "first"}),
+        ("colbert", {"join": "raw", "windows": "token-window", "window_overlap": 12, "pooling": "inclusive"}),
     ],
 )
 def test_an_encoder_comes_back_from_its_stored_spec(
@@ -68,6 +76,68 @@ def test_an_encoder_comes_back_from_its_stored_spec(
     stored = IndexSpec.from_json(json.loads(json.dumps(whole.to_json()))).encoder
     assert stored == spec
     assert restore_encoder(stored, device="cpu").spec == spec
+
+
+def test_a_spec_from_before_there_were_windows_to_choose_is_still_read(dense: Path) -> None:
+    for options in ({"method": "late", "anchor": 8}, {"method": "independent"}):
+        spec = load(dense, **options).spec
+        values = IndexSpec(1, ChunkerSpec("recursive", 128, "tokens", 0), spec).to_json()
+        del values["encoder"]["windows"]
+        stored = IndexSpec.from_json(values).encoder
+        assert stored == spec
+        assert restore_encoder(stored, device="cpu").spec == spec
+
+
+TOKEN_WINDOW = {"join": "raw", "windows": "token-window"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"join": "glue"}, "--join glue is none of sep, raw"),
+        ({"pooling": "compat"}, "--pooling compat is none of strict, inclusive, authors-compat"),
+        ({"windows": "all"}, "--windows all is none of window, token-window, full"),
+        ({"pooling": "authors-compat", "join": "raw"}, "joins chunks by separators: it goes with --join sep"),
+        ({"pooling": "authors-compat", "anchor": 8}, "that has no --anchor"),
+        ({"pooling": "authors-compat", "blend": 0.5}, "that has no --blend"),
+        ({"pooling": "authors-compat", "anchor_title": True}, "--anchor-title puts the title between"),
+        ({"pooling": "inclusive", "anchor_title": True}, "--anchor-title puts the title between"),
+        ({"pooling": "inclusive", "blend": 0.5, "isolated": "title"}, "--isolated puts the title between"),
+        ({"windows": "token-window"}, "add --join raw"),
+        ({"window_overlap": 8}, "--window-overlap goes with --windows token-window, not with window"),
+        ({"windows": "full", "window_overlap": 8}, "--window-overlap goes with --windows token-window, not with full"),
+        ({**TOKEN_WINDOW, "window_overlap": 65}, r"--window-overlap 65 must be 0 to half of the window \(64 tokens\)"),
+        ({**TOKEN_WINDOW, "window_overlap": -1}, "--window-overlap -1"),
+        ({**TOKEN_WINDOW, "owner": "first"}, "--owner goes with --windows window, not with token-window"),
+        ({**TOKEN_WINDOW, "anchor": 8}, "--anchor goes with --windows window, not with token-window"),
+        ({**TOKEN_WINDOW, "anchor_title": True}, "--anchor-title goes with --windows window or full"),
+        ({"windows": "full", "anchor": 8}, "--anchor goes with --windows window, not with full"),
+    ],
+)
+def test_windows_that_cannot_work_are_refused_by_name(dense: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(dense, method="late", **options)
+    for name in ("join", "pooling", "windows"):
+        with pytest.raises(ConfigError, match=f"--{name} goes with --method late or late-interaction, not with indep"):
+            load(dense, method="independent", **{name: options.get(name, "sep")})
+
+
+def test_a_full_pass_is_for_models_whose_positions_have_no_end(cls: Path, colbert: Path) -> None:
+    for folder, options in ((cls, {"method": "late", "force_mean": True}), (colbert, {})):
+        with pytest.raises(ConfigError, match=r"BERT has learnt a state for each of its 128 .* Use --windows window"):
+            load(folder, windows="full", **options)
+
+
+def test_a_prefix_that_fills_the_window_is_refused(tmp_path: Path) -> None:
+    prompts = {"query": "", "document": "Napoleon was born in Corsica and died in exile: "}
+    encoder = load(save_sentence_transformer(tmp_path / "model", prompts=prompts), method="late", max_tokens=16)
+    with pytest.raises(ConfigError, match="leaves no room for text in windows of 16 tokens"):
+        list(encoder.encode_documents([chunked("a", ["the law", "of Delaware " * 9])]))
+
+
+def test_windows_of_tokens_share_what_the_reference_does_or_a_quarter(dense: Path) -> None:
+    assert load(dense, method="late", **TOKEN_WINDOW).spec.overlap == 32
+    assert load(dense, method="late", **TOKEN_WINDOW, max_tokens=64).spec.overlap == 16
 
 
 def edited(folder: Path, to: Path, file: str, change: Callable[[dict[str, Any]], object], indent: int | None) -> Path:
@@ -148,7 +218,7 @@ def test_a_query_of_nothing_is_refused_with_every_method(dense: Path, colbert: P
         ({"owner": "mean"}, "--owner mean"),
         ({"owner": "last"}, "--owner last is none of centre, first, mean"),
         ({"anchor": 1000}, "--anchor 1000"),
-        ({"anchor_title": True, "pooling": "compat"}, "--anchor-title"),
+        ({"anchor_title": True, "pooling": "authors-compat"}, "--anchor-title"),
     ],
 )
 def test_what_late_interaction_cannot_do_is_refused_by_name(

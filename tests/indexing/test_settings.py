@@ -13,7 +13,11 @@ from ctxindex import Index
 from ctxindex.encoding import open_checkpoint
 from ctxindex.errors import ConfigError, MismatchError
 
-CHOSEN: dict[str, Any] = {"anchor": 16, "anchor_title": True, "owner": "first", "blend": 0.25, "isolated": "title"}
+CHOSEN: dict[str, Any] = {
+    **{"join": "raw", "pooling": "strict", "windows": "window"},
+    **{"anchor": 16, "anchor_title": True, "owner": "first", "blend": 0.25, "isolated": "title"},
+}
+TOKENS: dict[str, Any] = {"join": "raw", "windows": "token-window", "window_overlap": 100, "pooling": "inclusive"}
 
 
 @pytest.fixture
@@ -37,15 +41,37 @@ def test_the_choices_of_late_chunking_reach_the_spec_and_are_agreed_upon(tmp_pat
         assert index.search("Who shall pay?")[0].doc_id == "one.md"
     with Index.open(**CHOSEN, **where) as index:
         assert index.ingest(file).unchanged == 1
-    others: dict[str, Any] = {"anchor": 17, "anchor_title": False, "owner": "centre", "blend": 0.5, "isolated": "chunk"}
+    others: dict[str, Any] = {
+        **{"anchor": 17, "anchor_title": False, "owner": "centre", "blend": 0.5, "isolated": "chunk"},
+        **{"join": "sep", "pooling": "inclusive", "windows": "full", "window_overlap": 10},
+    }
     for name, value in others.items():
         with Index.open(**{name: value}, **where) as index, pytest.raises(MismatchError, match=f"{name}: index"):
             index.ingest(file)
 
 
+def test_windows_of_tokens_reach_the_spec_and_are_agreed_upon(tmp_path: Path, file: Path) -> None:
+    where: dict[str, Any] = {"path": tmp_path / "db", "device": "cpu"}
+    with Index.open(method="late", **TOKENS, **where) as index:
+        assert index.ingest(file).new == 1
+        assert index.spec is not None
+        assert (index.spec.encoder.windows, index.spec.encoder.overlap) == ("token-window", 100)
+    with Index.open(**TOKENS, **where) as index:
+        assert index.ingest(file).unchanged == 1
+        assert index.search("Who shall pay?")[0].doc_id == "one.md"
+    with (
+        Index.open(window_overlap=99, **where) as index,
+        pytest.raises(MismatchError, match="window_overlap: index 100"),
+    ):
+        index.ingest(file)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"method": "late", "windows": "full"}, "--windows full reads .* which minilm cannot: BERT has learnt"),
+        ({"method": "late", "windows": "token-window"}, "add --join raw"),
+        ({"method": "independent", "join": "raw"}, "--join goes with --method late or late-interaction"),
         ({"method": "late", "blend": 1.5}, "--blend 1.5"),
         ({"method": "late", "blend": "half"}, "--blend: blend must be a number"),
         ({"method": "late", "owner": "last"}, "--owner last is none of"),

@@ -117,7 +117,7 @@ def test_a_document_of_one_chunk_equals_sentence_transformers(folder: Path, fact
 
 def test_policies_differ_in_special_tokens_alone(folder: Path) -> None:
     (whole,) = encode(encoder(folder, pooling="inclusive"), chunked("a", [TEXT]))
-    (compat,) = encode(encoder(folder, pooling="compat"), chunked("a", [TEXT]))
+    (compat,) = encode(encoder(folder, pooling="authors-compat"), chunked("a", [TEXT]))
     model = encoder(folder)
     (strict,) = encode(model, chunked("a", [TEXT]))
     head = 1 + len(model._layout.document_marker.ids)
