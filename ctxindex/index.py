@@ -134,7 +134,7 @@ class Index:
             join: what chunks are to the model: texts joined by separators (sep), or spans of the document (raw).
             pooling: the tokens a chunk is pooled from: strict, inclusive or authors-compat.
             windows: how long documents are read: window, token-window or full.
-            window_overlap: tokens that windows of tokens share.
+            window_overlap: tokens that a window reads beyond its chunks, on each side.
             owner: the window that a chunk in several is taken from: centre, first, or the mean of all.
             anchor: how many of the document's first tokens every later window begins with.
             anchor_title: begin every window with the document's title.

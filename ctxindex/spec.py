@@ -66,10 +66,11 @@ class EncoderSpec:
     """Everything about an encoder that decides its vectors.
 
     `digest` is the sha256 of the weights. `windows` says how a document beyond `max_tokens`, the size of a window with
-    its special tokens, is read: in windows of whole chunks, of tokens, or in one pass of any length. `overlap` is the
-    most chunks, or with `token-window` the tokens, that neighbouring windows share, and `owner` which window a shared
-    chunk is taken from. `join` says what chunks in a window are: texts of their own with separators in between (`sep`),
-    or spans of the document as it stands (`raw`); `pooling` which tokens a chunk vector is the mean of. With the method
+    its special tokens, is read: in windows of whole chunks, of tokens, or in one pass of any length. `owner` says which
+    window a chunk is taken from. `overlap` is what windows share: with the owner "centre" the tokens that each reads
+    beyond the chunks it owns, on each side; with `token-window` the tokens that two have in common; else the most
+    chunks. `join` says what chunks in a window are: texts of their own with separators in between (`sep`), or spans of
+    the document as it stands (`raw`); `pooling` which tokens a chunk vector is the mean of. With the method
     `independent` nothing of this applies, and `windows` is "window". `anchor` is how many of the
     document's first tokens every window after the first begins with, `anchor_title` whether every window begins with
     the title. `blend` is the weight b of the isolated vector in `normalize((1 - b) contextual + b isolated)`, and

@@ -66,7 +66,7 @@ class SpanChunker:
     def __init__(self, spec: ChunkerSpec, tokenizer: Tokenizer) -> None:
         self.spec = spec
         self._tokenizer = tokenizer
-        self._measure = len if spec.unit == "chars" else _token_measure(tokenizer)
+        self._measure = len if spec.unit == "chars" else _token_measure(tokenizer, spec.size)
         size = spec.size - spec.overlap
         self._split: Splitter = (
             token_splitter(size, tokenizer) if spec.name == "tokens" else recursive_splitter(size, self._measure)
@@ -142,9 +142,12 @@ def _blocks(text: str, section: Span) -> Iterator[Span]:
     yield start, end
 
 
-def _token_measure(tokenizer: Tokenizer) -> Measure:
+def _token_measure(tokenizer: Tokenizer, size: int) -> Measure:
+    """Tokens of a text; of one with more than `size` words, which have a token each at least, only its words."""
+
     def count(text: str) -> int:
-        return _at_least(tokenizer.count([text])[0], text)
+        words = len(text.split())
+        return words if words > size else _at_least(tokenizer.count([text])[0], text)
 
     remembered = lru_cache(maxsize=1 << 16)(count)
     return lambda text: remembered(text) if len(text) <= _MEMORISED else count(text)

@@ -27,6 +27,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ NAME = "ctxindex"
 """What this attention is called in a model's configuration."""
 
 _CACHED = 8 * 2**20
-_LEAST_QUERIES = 64
+_LEAST_QUERIES, _LEAST_HEADS = 64, 2
 _LEAST, _MOST = 2.0**-100, 2.0**120
 """Between them a sum of weights, and their product with values, has all its digits: what underflows is smaller than the
 last of them."""
@@ -83,70 +84,88 @@ def packed_attention(
     whole = packing.attended in (None, packing.lengths)
     if query.device.type == "cuda" and query.element_size() == 2 and whole and (flash := _flash()) is not None:
         return _varlen(flash, query, key, value, packing, scale, reach)[None], None
+    heads, size = len(query), query.shape[2]
+    cells, back = _by_head(packing, heads, query.device)
+    query, key, value = (part.transpose(0, 1).reshape(-1, size).index_select(0, cells) for part in (query, key, value))
+    result = torch.empty_like(query)
+    groups: list[_Rows] = []
+    start = 0
+    for group in packing.groups:
+        stop = start + group.cells * heads
+        parts = (part[start:stop].view(-1, group.longest, size) for part in (query, key, value, result))
+        groups.append(_Rows(group, heads, *parts))
+        start = stop
     wide = query.dtype != torch.float16  # whose range is too small for 2^s
     attend = _by_products if query.device.type == "cpu" and wide else _by_sdpa
-    out = query.new_empty(query.shape[1], len(query), query.shape[2])
-    out[packing.tokens :] = 0  # the filling is a row of nobody's
-    for group in packing.groups(_CACHED // (len(query) * query.element_size())):
-        rows = _Rows(group, query, key, value, out)
-        attend(rows, scale, reach)
-        rows.finish()
-    return out[None], None
+    attend(groups, scale, reach)
+    return result.index_select(0, back).view(1, -1, heads, size), None
 
 
+_LAYOUTS: WeakKeyDictionary[Packing, dict[tuple[int, torch.device], tuple[torch.Tensor, torch.Tensor]]]
+_LAYOUTS = WeakKeyDictionary()
+"""What a batch's layers have in common: `Packing.by_head` on their device."""
+
+
+def _by_head(packing: Packing, heads: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    known = _LAYOUTS.setdefault(packing, {})
+    if (heads, device) not in known:
+        cells, back = (torch.from_numpy(index).to(device) for index in packing.by_head(heads))
+        known[heads, device] = cells, back
+    return known[heads, device]
+
+
+@dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows of a group as batches of (rows * heads, longest, head size); a single row without a copy.
+    """The rows of a group as one batch: all parts are (rows * heads, longest, head size), contiguous.
 
-    What is written to `result` is in `out`, (tokens, heads, head size), after `finish`.
+    The attention of the rows goes into `result`.
     """
 
-    def __init__(
-        self, group: Group, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, out: torch.Tensor
-    ) -> None:
-        import torch
-
-        self.lengths = group.lengths
-        self.attended = group.attended
-        self.heads = len(query)
-        self._place = out[group.start : group.stop]
-        if len(group.lengths) == 1:
-            self.query, self.key, self.value = (part[:, group.start : group.stop] for part in (query, key, value))
-            self.result = self._place.transpose(0, 1)
-            return
-        cells, back = group.rectangle()
-        self._back = torch.from_numpy(back).to(query.device)
-        places = torch.from_numpy(cells).to(query.device)
-        self.query, self.key, self.value = (self._gather(part, places) for part in (query, key, value))
-        self.result = torch.empty_like(self.query)
-
-    def _gather(self, part: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        cells = part.transpose(0, 1).index_select(0, places).view(len(self.lengths), -1, self.heads, part.shape[-1])
-        return cells.transpose(1, 2).reshape(-1, self.lengths[0], part.shape[-1])
-
-    def finish(self) -> None:
-        """Bring the result to its place, where it is not there already."""
-        if len(self.lengths) > 1:
-            cells = self.result.view(len(self.lengths), self.heads, *self.result.shape[1:]).transpose(1, 2)
-            self._place.copy_(cells.reshape(-1, *self._place.shape[1:]).index_select(0, self._back))
+    group: Group
+    heads: int
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    result: torch.Tensor
 
     def hide(self, scores: torch.Tensor, block: _Block, reach: int | None, value: float) -> None:
-        """Set the `scores` of a block, (rows * heads, queries, keys), to `value` where no query sees the key."""
+        """Set the `scores` of a block, (its batch, queries, keys), to `value` where no query sees the key."""
         if reach is not None:
             scores.masked_fill_(block.beyond(reach, scores.device), value)
-        by_row = scores.view(len(self.lengths), -1, *scores.shape[1:])
-        for row, attended in enumerate(self.attended):
+        for row in range(block.first // self.heads, -(-block.last // self.heads)):
+            attended = self.group.attended[row]
             if attended < block.high:
-                by_row[row, :, :, max(0, attended - block.low) :] = value
+                begin, end = max(block.first, row * self.heads), min(block.last, (row + 1) * self.heads)
+                scores[begin - block.first : end - block.first, :, max(0, attended - block.low) :] = value
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Queries `[start, stop)` of a row, and the keys `[low, high)` that some of them see."""
+    """Heads `[first, last)` of a batch; of their rows the queries `[start, stop)`, and `[low, high)`, the keys seen."""
 
+    first: int
+    last: int
     start: int
     stop: int
     low: int
     high: int
+
+    @property
+    def batch(self) -> slice:
+        """The heads."""
+        return slice(self.first, self.last)
+
+    @property
+    def queries(self) -> slice:
+        """The queries."""
+        return slice(self.start, self.stop)
+
+    @property
+    def keys(self) -> slice:
+        """The keys."""
+        return slice(self.low, self.high)
 
     def beyond(self, reach: int, device: torch.device) -> torch.Tensor:
         """(queries, keys) bool: pairs further apart than `reach`."""
@@ -157,35 +176,54 @@ class _Block:
 
 
 def _blocks(query: torch.Tensor, reach: int | None) -> Iterator[_Block]:
-    """The blocks of a group whose queries are (rows * heads, longest, head size)."""
+    """The blocks of a group, whose queries are (batch, longest, head size): none has more than `_CACHED` scores."""
     batch, longest, _ = query.shape
-    seen = longest if reach is None else min(longest, 2 * reach + _LEAST_QUERIES)
-    step = max(_LEAST_QUERIES, _CACHED // (batch * seen * query.element_size()))
-    for start in range(0, longest, step):
-        stop = min(longest, start + step)
-        low, high = (0, longest) if reach is None else (max(0, start - reach), min(longest, stop + reach))
-        yield _Block(start, stop, low, high)
+    scores = _CACHED // query.element_size()
+    asked = longest if reach is None else min(longest, max(_LEAST_QUERIES, 2 * reach))
+    seen = min(longest, longest if reach is None else asked + 2 * reach)
+    heads = max(1, scores // (asked * seen))
+    if heads == 1:  # one head of a long row is more than the cache holds
+        heads = min(batch, _LEAST_HEADS)
+        asked = max(_LEAST_QUERIES, scores // (heads * seen))
+    for first in range(0, batch, heads):
+        for start in range(0, longest, asked):
+            stop = min(longest, start + asked)
+            low, high = (0, longest) if reach is None else (max(0, start - reach), min(longest, stop + reach))
+            yield _Block(first, min(batch, first + heads), start, stop, low, high)
 
 
-def _by_products(rows: _Rows, scale: float, reach: int | None) -> None:
+def _by_products(groups: list[_Rows], scale: float, reach: int | None) -> None:
     """The way of a CPU."""
+    totals = [_attend(rows, scale, reach, shifted=False) for rows in groups]
+    for rows, total in zip(groups, totals, strict=True):
+        if not _in_range(total):
+            _attend(rows, scale, reach, shifted=True)
+
+
+def _attend(rows: _Rows, scale: float, reach: int | None, *, shifted: bool) -> torch.Tensor:
+    """Fills in the result, and gives the sums of the weights, (rows * heads, longest, 1).
+
+    `shifted` takes the maximum off the scores first.
+    """
     import torch
 
     query = rows.query * (scale * math.log2(math.e))
+    total = query.new_empty(*query.shape[:2], 1)
     for block in _blocks(query, reach):
-        asked = query[:, block.start : block.stop]
-        seen = rows.key[:, block.low : block.high].transpose(1, 2)
-        weights = torch.bmm(asked, seen).exp2_()
-        rows.hide(weights, block, reach, 0.0)
-        total = weights.sum(dim=-1, keepdim=True)
-        if not _in_range(total):
-            torch.bmm(asked, seen, out=weights)
+        batch, asked, seen = block.batch, block.queries, block.keys
+        weights = torch.bmm(query[batch, asked], rows.key[batch, seen].transpose(1, 2))
+        if shifted:
             rows.hide(weights, block, reach, -math.inf)
             # Finite limits: a query that sees no key at all gets zeros, as from torch's own attention.
-            weights.sub_(weights.amax(dim=-1, keepdim=True).clamp_(min=-_MOST)).exp2_()
-            total = weights.sum(dim=-1, keepdim=True).clamp_(min=_LEAST)
-        mixed = torch.bmm(weights, rows.value[:, block.low : block.high])
-        torch.div(mixed, total, out=rows.result[:, block.start : block.stop])
+            weights.sub_(weights.amax(dim=-1, keepdim=True).clamp_(min=-_MOST))
+        weights.exp2_()
+        if not shifted:
+            rows.hide(weights, block, reach, 0.0)
+        sums = total[batch, asked]
+        torch.sum(weights, dim=-1, keepdim=True, out=sums)
+        mixed = torch.bmm(weights, rows.value[batch, seen])
+        torch.div(mixed, sums.clamp_(min=_LEAST) if shifted else sums, out=rows.result[batch, asked])
+    return total
 
 
 def _in_range(total: torch.Tensor) -> bool:
@@ -193,21 +231,22 @@ def _in_range(total: torch.Tensor) -> bool:
     return total.amin().item() > _LEAST and total.amax().item() < _MOST
 
 
-def _by_sdpa(rows: _Rows, scale: float, reach: int | None) -> None:
+def _by_sdpa(groups: list[_Rows], scale: float, reach: int | None) -> None:
     """The way of any other device."""
     import torch
 
-    count, longest = len(rows.lengths), rows.lengths[0]
-    query, key, value = (part.reshape(count, rows.heads, longest, -1) for part in (rows.query, rows.key, rows.value))
-    device = rows.query.device
-    seen = None
-    if reach is not None or min(rows.attended) < longest:
-        attended = torch.tensor(rows.attended, device=device)
-        seen = (torch.arange(longest, device=device)[None, :] < attended[:, None])[:, None, None, :]
-        if reach is not None:
-            seen = seen & ~_Block(0, longest, 0, longest).beyond(reach, device)
-    result = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale)
-    rows.result.copy_(result.reshape(rows.result.shape))
+    for rows in groups:
+        count, longest, device = len(rows.group.lengths), rows.group.longest, rows.query.device
+        parts = (part.view(count, rows.heads, longest, -1) for part in (rows.query, rows.key, rows.value))
+        query, key, value = parts
+        seen = None
+        if reach is not None or min(rows.group.attended) < longest:
+            attended = torch.tensor(rows.group.attended, device=device)
+            seen = (torch.arange(longest, device=device)[None, :] < attended[:, None])[:, None, None, :]
+            if reach is not None:
+                seen = seen & ~_Block(0, 1, 0, longest, 0, longest).beyond(reach, device)
+        result = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale)
+        rows.result.copy_(result.reshape(rows.result.shape))
 
 
 def _flash() -> Callable[..., Any] | None:

@@ -20,7 +20,7 @@ from ctxindex.encoding.linear import speed_up
 from ctxindex.encoding.modules import Layer
 from ctxindex.encoding.packing import Packing
 from ctxindex.encoding.rows import Row
-from ctxindex.encoding.runtime import resolve_device, resolve_dtype, use_threads
+from ctxindex.encoding.runtime import keep_freed_memory, resolve_device, resolve_dtype, use_threads
 from ctxindex.errors import ModelError
 from ctxindex.metering import Meter
 
@@ -95,6 +95,7 @@ class TransformerBackbone:
             self._model = _load(folder, resolve_dtype(dtype), remote_code, attention).to(self._device)
             if self._device.type == "cpu":
                 use_threads(threads)
+                keep_freed_memory()
                 speed_up(self._model)
             self._steps = build_steps(layers, self._device, resolve_dtype(dtype))
         self._facts = facts

@@ -34,8 +34,11 @@ from ctxindex.spec import (
 )
 
 DEFAULT_DTYPE = "float32"
-WINDOW_OVERLAP = 10
-"""The most chunks that neighbouring windows share; in practice a quarter of the window is the tighter bound."""
+CONTEXT_SHARE = 32
+"""Of a window, one in so many tokens is context on each side of the chunks it owns."""
+
+SHARED_CHUNKS = 10
+"""The most chunks in two windows, with another owner than "centre"; in practice a quarter of the window is tighter."""
 
 TOKEN_OVERLAP = 512
 """Tokens that windows of tokens share, if they take no more than a quarter: the default of jina-ai/late-chunking."""
@@ -61,7 +64,7 @@ class EncoderOptions:
 
     `join`, `pooling`, `windows`, `owner`, `anchor` (tokens of the document's head) and `anchor_title` are those of
     `EncoderSpec` and go with the methods `late` and `late-interaction`; `blend` and `isolated` with `late` alone.
-    `window_overlap` is the spec's `overlap`, and may be chosen for windows of tokens alone.
+    `window_overlap` is the spec's `overlap` where that counts tokens.
 
     The last two are for late interaction: `pool_factor` says by what the vectors of a chunk are reduced, and `skiplist`
     whether the tokens that the model's files name are left out ("model") or kept ("none").
@@ -98,7 +101,7 @@ class EncoderOptions:
         trust_remote_code: bool = False,
     ) -> EncoderOptions:
         """The options that give `spec` again, with the model that made it."""
-        values = {**asdict(spec), "window_overlap": spec.overlap if spec.windows == "token-window" else None}
+        values = {**asdict(spec), "window_overlap": window_overlap(spec)}
         values["owner"] = None if spec.owner == "none" else spec.owner
         names = ["method", "max_tokens", "dtype", "force_mean"]
         names += _WINDOWS if spec.method != "independent" else ()
@@ -161,32 +164,40 @@ def _windows_spec(checkpoint: Checkpoint, spec: EncoderSpec, options: EncoderOpt
         join=_one_of(JOINS, options.join or "sep", "join"),
         pooling=_one_of(POOLINGS, options.pooling or "strict", "pooling"),
         windows=_one_of(WINDOWS, options.windows or "window", "windows"),
-        overlap=WINDOW_OVERLAP,
+        overlap=SHARED_CHUNKS,
         owner=_one_of(OWNERS, options.owner or "centre", "owner"),
         anchor=anchor,
         anchor_title=bool(options.anchor_title),
     )
     _require_policy(spec, options)
     if spec.windows == "window":
-        _refuse(options, ("window_overlap",), "--windows token-window", "window")
+        if spec.owner == "centre":
+            return replace(spec, overlap=_overlap(spec, options, spec.max_tokens // CONTEXT_SHARE, 4))
+        _refuse(options, ("window_overlap",), "--owner centre or --windows token-window", f"--owner {spec.owner}")
         return spec
     _refuse(options, ("owner", "anchor"), "--windows window", spec.windows)
     if spec.windows == "full":
         require_rotary(checkpoint)
-        _refuse(options, ("window_overlap",), "--windows token-window", "full")
+        _refuse(options, ("window_overlap",), "--windows window or token-window", "full")
         return replace(spec, overlap=0, owner="none")
     _refuse(options, ("anchor_title",), "--windows window or full", "token-window")
     if spec.join != "raw":
         raise ConfigError("--windows token-window cuts the text as it stands, wherever it falls: add --join raw")
-    return replace(spec, overlap=_token_overlap(spec, options.window_overlap), owner="none")
+    return replace(spec, overlap=_overlap(spec, options, min(TOKEN_OVERLAP, spec.max_tokens // 4), 2), owner="none")
 
 
-def _token_overlap(spec: EncoderSpec, asked: int | None) -> int:
-    overlap = min(TOKEN_OVERLAP, spec.max_tokens // 4) if asked is None else asked
-    if not 0 <= overlap <= spec.max_tokens // 2:
-        half = spec.max_tokens // 2
-        raise ConfigError(f"--window-overlap {overlap} must be 0 to half of the window ({half} tokens)")
+def _overlap(spec: EncoderSpec, options: EncoderOptions, default: int, least_share: int) -> int:
+    """The tokens that neighbouring windows share, at most one in `least_share` of a window."""
+    overlap = default if options.window_overlap is None else options.window_overlap
+    most = spec.max_tokens // least_share
+    if not 0 <= overlap <= most:
+        raise ConfigError(f"--window-overlap {overlap} must be 0 to {most} tokens with windows of {spec.max_tokens}")
     return overlap
+
+
+def window_overlap(spec: EncoderSpec) -> int | None:
+    """The overlap of the spec where it counts tokens, so that --window-overlap can choose it; else None."""
+    return spec.overlap if spec.windows == "token-window" or spec.owner == "centre" else None
 
 
 def _require_policy(spec: EncoderSpec, options: EncoderOptions) -> None:

@@ -5,8 +5,7 @@
 Only attention looks from one token to another, so only attention must know where a row ends (`ctxindex.encoding.
 attention`); all else in a transformer works token by token. Every row has its own positions, from the model's first.
 
-The rows come sorted by length, longest first, and attention takes rows of like length together, in *groups*: as many
-as keep the scores of a group in the processor's cache.
+The rows come sorted by length, longest first, and attention takes rows of like length together, in *groups*.
 """
 
 from __future__ import annotations
@@ -29,7 +28,10 @@ _FILL = 64
 would grow with the variety of lengths."""
 
 _ALIKE = 16
-"""Rows of a group may be shorter than its longest by less than this, or by an eighth of it."""
+"""Rows of a group are shorter than its longest by no more than this."""
+
+_LONG = 256
+"""From this length on, only rows of equal length make a group: filling one up costs more than a call of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +52,10 @@ class Group:
         """The end of its tokens."""
         return self.start + sum(self.lengths)
 
-    def rectangle(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """How rows of different lengths become a rectangle of (rows, longest), and back.
-
-        Returns:
-            For every cell the token that goes there, (rows * longest,) int64, the row's first one behind its end; and
-            for every token its cell, (tokens,) int64, counted row by row.
-        """
-        lengths = np.array(self.lengths)[:, None]
-        columns = np.arange(self.longest)[None, :]
-        inside = columns < lengths
-        starts = self.start + np.cumsum(lengths, axis=0) - lengths
-        return (starts + np.where(inside, columns, 0)).ravel(), np.flatnonzero(inside)
+    @property
+    def cells(self) -> int:
+        """Tokens, with those that fill rows up to the longest."""
+        return len(self.lengths) * self.longest
 
 
 @dataclass(frozen=True)
@@ -104,21 +98,44 @@ class Packing:
             positions[0, start : start + length] = _positions(ids[0, start : start + length], padding)
         return ids, positions
 
-    def groups(self, scores: int) -> list[Group]:
-        """Rows that attention takes together, where `scores` is the most query-key pairs of a group with several."""
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Rows of like length, which attention takes together."""
         attended = self.attended or self.lengths
         groups: list[Group] = []
         first = 0
         while first < len(self.lengths):
             longest = self.lengths[first]
-            shortest = longest - max(_ALIKE, longest // 8)
-            stop = min(len(self.lengths), first + max(1, scores // longest**2))
+            least = longest if longest >= _LONG else longest - _ALIKE
             last = first + 1
-            while last < stop and self.lengths[last] > shortest:
+            while last < len(self.lengths) and self.lengths[last] >= least:
                 last += 1
             groups.append(Group(self.lengths[first:last], attended[first:last], self.starts[first]))
             first = last
-        return groups
+        return tuple(groups)
+
+    def by_head(self, heads: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """How (tokens, heads) becomes, group by group, (rows, heads, longest), and back.
+
+        Returns:
+            For every cell the token and head that go there, (cells * heads,) int64, counted token by token; behind the
+            end of a row its first token is repeated. And for every token and head its cell, (filled * heads,) int64;
+            the filling has any.
+        """
+        places: list[npt.NDArray[np.int64]] = []
+        back = np.zeros((self.filled, heads), dtype=np.int64)
+        taken = 0
+        for group in self.groups:
+            lengths = np.array(group.lengths)[:, None]
+            starts = group.start + np.cumsum(lengths, axis=0) - lengths
+            columns = np.arange(group.longest)[None, :]
+            inside = columns < lengths
+            tokens = starts + np.where(inside, columns, 0)  # (rows, longest)
+            places.append((tokens[:, None, :] * heads + np.arange(heads)[None, :, None]).ravel())
+            cells = taken + np.arange(group.cells * heads).reshape(len(group.lengths), heads, group.longest)
+            back[tokens[inside]] = cells.transpose(0, 2, 1)[inside]
+            taken += group.cells * heads
+        return np.concatenate(places), back.ravel()
 
 
 def _positions(row: npt.NDArray[np.int64], padding: int | None) -> npt.NDArray[np.int64]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _SLICE = 256
 """Texts tokenised in one call: an `Encoding` keeps a few hundred bytes a token, so long documents go in slices."""
 
+_KEPT = 10_000
+"""Texts whose ids are kept after they were counted: the chunks of some documents, a few megabytes."""
 
 _STRETCH = 100_000
 """Characters of a long text that are tokenised in one call, for the same reason."""
@@ -55,6 +57,7 @@ class ModelTokenizer:
 
     def __init__(self, folder: Path, *, lower_case: bool = False) -> None:
         self._tokenizer = open_tokenizer(folder)
+        self._counted: dict[str, Ids] = {}
         if lower_case:
             _lower(self._tokenizer)
         names = special_tokens(folder)
@@ -66,11 +69,26 @@ class ModelTokenizer:
 
     def ids(self, texts: Sequence[str]) -> list[Ids]:
         """The content ids of each text, each tokenised alone: int32 arrays of any length, zero included."""
-        return [np.asarray(encoding.ids, dtype=np.int32) for encoding in self._encode(texts)]
+        known = [self._counted.pop(text, None) for text in texts]
+        missing = [text for text, ids in zip(texts, known, strict=True) if ids is None]
+        rest = iter(self._ids(missing))
+        return [next(rest) if ids is None else ids for ids in known]
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Content tokens of each text, tokenised alone."""
-        return [len(encoding) for encoding in self._encode(texts)]
+        """Content tokens of each text, tokenised alone.
+
+        What is counted together is kept for `ids`, which is asked next for the chunks of a document just cut.
+        """
+        if len(texts) < 2:
+            return [len(encoding) for encoding in self._encode(texts)]
+        found = self._ids(texts)
+        if len(self._counted) > _KEPT:
+            self._counted.clear()
+        self._counted.update(zip(texts, found, strict=True))
+        return list(map(len, found))
+
+    def _ids(self, texts: Sequence[str]) -> list[Ids]:
+        return [np.asarray(encoding.ids, dtype=np.int32) for encoding in self._encode(texts)]
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """The character span of each content token of `text`, in order."""

@@ -6,23 +6,24 @@ A document that fits the model is one window. A longer one is cut in windows (`p
 
 1. A chunk longer than a window can hold is cut in *pieces* of equal length, which are planned like chunks; its vector
    is the mean over the tokens of all of them (`pooling` adds sums and counts, so nothing is lost in between).
-2. Greedily, a window takes consecutive pieces while they fit. The next one begins up to `overlap` pieces back, as long
-   as those take no more than a quarter of the window and at least one new piece fits behind them.
-3. Room that is left is filled with the nearest tokens of the neighbours, unpooled, so that a chunk at the edge of a
-   window sees what stands before and after it even where no whole neighbour fits. What a window shares with the one
-   before and what it is filled with take at most a quarter of the room together, and so on the other side: context
-   further away adds little, and the last window of a document, which often owns little, is as short as it can be.
-4. A piece that several windows hold is *owned* by the one where it has most context on its weaker side ("centre"), by
-   the first of them ("first"), or by all of them ("mean": sums and counts add up to the average). Windows that own
-   nothing are dropped.
+2. Greedily, a window takes consecutive pieces while they fit, and shows the nearest tokens before and after them as
+   *context*, unpooled: `overlap` tokens on each side, room for which is kept free. Every chunk thus sees as many on its
+   weaker side, wherever the document was cut, and no window reads more than it needs. A window *owns* its pieces: each
+   is taken from the window where it has most context on its weaker side ("centre").
+3. Papers cut otherwise, with whole chunks in two windows, and so can we: the next window begins up to `overlap` pieces
+   back, as long as those take no more than a quarter of the window and at least one new piece fits behind them. A piece
+   that several windows hold is owned by the first of them ("first"), or by all ("mean": sums and counts add up to the
+   average). Room that is left is filled with the nearest tokens of the neighbours; with what is shared, they take at
+   most a quarter of the room on each side.
+4. The end of a document is not filled up: a window that owns little is short.
 5. With an *anchor*, every window begins with the head of the document, unpooled: the title, and in windows after the
    first also the document's first tokens. What a document is about thus reaches each of its chunks.
 
 The other plan (`token_windows`) cuts the token sequence without regard to chunks, whose sums then span windows.
 
 Everything here is spans of a document's tokens; this module knows no ids, no text and no model, so that all of it can
-be tested with numbers. Sources: late chunking over windows of chunks, arXiv 2505.24782, section 3 (ownership and
-context filling are ours); over windows of tokens, arXiv 2409.04701, section 3.3 ("long late chunking").
+be tested with numbers. Sources: late chunking over windows of chunks, arXiv 2505.24782, section 3 (context is
+ours); over windows of tokens, arXiv 2409.04701, section 3.3 ("long late chunking").
 """
 
 from __future__ import annotations
@@ -97,8 +98,8 @@ def plan_windows(
             must fit every window.
         total: tokens of the document, separators between its chunks included.
         room: tokens of the first window behind what every window begins with; the separator that closes it takes one.
-        overlap: the most pieces that neighbouring windows share.
-        owner: which window a shared piece is pooled in.
+        overlap: with the owner "centre", the tokens of context on each side; else the most pieces in two windows.
+        owner: which window a piece is pooled in.
         later_room: the same as `room`, for windows after the first; they may begin with more.
 
     Returns:
@@ -109,9 +110,33 @@ def plan_windows(
     if total < room:
         return [WindowPlan(0, count, 0, count, 0, total)]
     rooms = (room, room if later_room is None else later_room)
+    if owner == "centre":
+        return _centred(spans, total, rooms, overlap)
     held = _greedy(spans, *rooms, overlap)
     plans = [_fill(spans, held, number, total, rooms[held[number][0] > 0]) for number in range(len(held))]
-    return plans if owner == "mean" else _own(spans, plans, owner)
+    return plans if owner == "mean" else _first_owns(plans)
+
+
+def _centred(spans: Sequence[Span], total: int, rooms: tuple[int, int], context: int) -> list[WindowPlan]:
+    """Windows that own their pieces alone, with up to `context` tokens on each side of them."""
+    plans: list[WindowPlan] = []
+    first = 0
+    while first < len(spans):
+        room = rooms[first > 0] - 1
+        start = spans[first][0]
+        last, end = first + 1, spans[first][1]
+        while last < len(spans):
+            after = max(end, spans[last][1])
+            if min(context, start) + after - start + min(context, total - after) > room:
+                break
+            last, end = last + 1, after
+        # A piece that fills its window leaves less room; what one side cannot use goes to the other.
+        free = room - (end - start)
+        left, right = min(context, start), min(context, total - end)
+        left = min(left, max(free // 2, free - right))
+        plans.append(WindowPlan(first, last, first, last, start - left, end + min(right, free - left)))
+        first = last
+    return plans
 
 
 def token_windows(total: int, size: int, overlap: int) -> list[tuple[int, int, int]]:
@@ -162,7 +187,7 @@ def _end(spans: Sequence[Span], first: int, last: int) -> int:
 
 
 def _fill(spans: Sequence[Span], held: Sequence[Span], number: int, total: int, room: int) -> WindowPlan:
-    """Share the free room of a window out between both sides, up to a quarter each; see point 3 above."""
+    """Share the free room of a window out between both sides, up to a quarter each."""
     first, last = held[number]
     start, end = spans[first][0], _end(spans, first, last)
     before = spans[held[number - 1][1]][0] - start if number else 0
@@ -176,25 +201,12 @@ def _fill(spans: Sequence[Span], held: Sequence[Span], number: int, total: int, 
     return WindowPlan(first, last, first, last, start - left, end + right)
 
 
-def _own(spans: Sequence[Span], plans: list[WindowPlan], owner: Owner) -> list[WindowPlan]:
-    owners: list[int] = []
-    best: list[Span] = []
-    for number, plan in enumerate(plans):
-        for piece in range(plan.first, plan.last):
-            sides = (spans[piece][0] - plan.start, plan.end - spans[piece][1])
-            score = (min(sides), sum(sides))
-            if piece == len(owners):
-                owners.append(number)
-                best.append(score)
-            elif owner == "centre" and score > best[piece]:
-                owners[piece] = number
-                best[piece] = score
+def _first_owns(plans: list[WindowPlan]) -> list[WindowPlan]:
+    """Each piece to the first window that holds it; windows that own nothing are left out."""
     owned: list[WindowPlan] = []
     start = 0
-    for piece, number in enumerate(owners):
-        if piece + 1 == len(owners) or owners[piece + 1] > number:
-            owned.append(replace(plans[number], own_first=start, own_last=piece + 1))
-            start = piece + 1
-        else:
-            owners[piece + 1] = number  # where chunks lie in one another, a later one may prefer an earlier window
+    for plan in plans:
+        if plan.last > start:
+            owned.append(replace(plan, own_first=start, own_last=plan.last))
+            start = plan.last
     return owned

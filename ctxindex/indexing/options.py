@@ -10,6 +10,7 @@ from ctxindex.chunking import DEFAULT_CHUNK_SIZE, DEFAULT_CHUNKER
 from ctxindex.encoding import EncoderOptions, open_checkpoint
 from ctxindex.encoding.encoder import DEFAULT_MODEL
 from ctxindex.encoding.fitness import TRAINED_WINDOW, choose_window, counts_as_forced
+from ctxindex.encoding.options import window_overlap
 from ctxindex.encoding.runtime import AUTO
 from ctxindex.errors import MismatchError
 from ctxindex.spec import ChunkerSpec, ChunkPooling, IndexSpec, Isolated, Join, Method, Owner, Windows
@@ -119,7 +120,7 @@ def require_agreement(
         "chunk_unit": stored.chunker.unit,
         "chunk_overlap": stored.chunker.overlap,
         "dims": encoder.dim,
-        "window_overlap": encoder.overlap if encoder.windows == "token-window" else 0,
+        "window_overlap": window_overlap(encoder),
         **{name: getattr(encoder, name) for name in _OF_THE_ENCODER},
     }
     asked = {name: value for name, value in asdict(options).items() if value is not None and name in has}

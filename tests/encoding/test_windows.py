@@ -75,6 +75,39 @@ def test_neighbouring_windows_share_at_most_the_overlap_and_a_quarter(case: tupl
 
 
 @given(CASES)
+def test_with_the_owner_centre_every_piece_sees_as_much_as_asked_for_or_all_there_is(
+    case: tuple[list[Span], int, int, int],
+) -> None:
+    spans, total, room, overlap = case
+    plans = plan_windows(spans, total, room, overlap)
+    for plan in plans:
+        start = spans[plan.first][0]
+        end = max(end for _, end in spans[plan.first : plan.last])
+        left, right = start - plan.start, plan.end - end
+        assert (plan.first, plan.last) == (plan.own_first, plan.own_last)
+        assert left <= overlap or len(plans) == 1
+        assert right <= overlap or len(plans) == 1
+        free = room - 1 - (plan.end - plan.start)
+        whole = left >= min(overlap, start) and right >= min(overlap, total - end)
+        assert whole or free == 0
+        assert whole or plan.last - plan.first == 1, "only a piece that fills its window is left with less"
+
+
+@given(pieces())
+def test_no_other_window_shows_a_piece_with_more_on_its_weaker_side(case: tuple[list[Span], int, int, int]) -> None:
+    spans, total, room, overlap = case
+    plans = plan_windows(spans, total, room, overlap)
+    if any(end - start > room - 1 - 2 * overlap for start, end in spans):
+        return  # such a piece has less context than was asked for
+    for owner in plans:
+        for start, end in spans[owner.own_first : owner.own_last]:
+            least = min(start - owner.start, owner.end - end)
+            for plan in plans:
+                if plan.start <= start and end <= plan.end and owner.start > 0 and owner.end < total:
+                    assert min(start - plan.start, plan.end - end) <= least
+
+
+@given(CASES)
 def test_what_fits_is_one_window(case: tuple[list[Span], int, int, int]) -> None:
     spans, total, room, overlap = case
     whole = [WindowPlan(0, len(spans), 0, len(spans), 0, total)]
@@ -106,31 +139,34 @@ def test_context_takes_at_most_a_quarter_a_side_and_free_room_is_used_up_to_it(
         assert free == 0 or (done_left and done_right)
 
 
-def test_a_last_window_is_as_short_as_it_can_be() -> None:
-    plans = plan_windows(joined([9] * 11), 109, 80, 10)
-    assert [(plan.first, plan.last) for plan in plans] == [(0, 8), (6, 11)]
-    # Room for 79 tokens, of which 20 are shared and 30 are new: nothing is added to the 20 that make a quarter.
-    assert (plans[-1].start, plans[-1].end) == (60, 109)
-    alone = plan_windows(joined([60, 9]), 70, 64, 0)
-    assert (alone[-1].start, alone[-1].end) == (70 - 9 - 16, 70), "one small chunk and a quarter before it"
+def test_windows_own_their_pieces_and_read_a_little_beyond_them() -> None:
+    # Room for 79 tokens: seven pieces of nine with their separators are 69 tokens, and ten are kept free for context.
+    first, second = plan_windows(joined([9] * 12), 119, 80, 10)
+    assert (first.first, first.last, second.first, second.last) == (0, 7, 7, 12)
+    assert (first.start, first.end) == (0, 69 + 10)
+    assert (second.start, second.end) == (70 - 10, 119), "and no longer than it needs to be"
 
 
-def test_a_shared_piece_belongs_to_the_window_with_more_context_on_its_weaker_side() -> None:
-    # Twelve pieces of 9 tokens, 8 of them in a window of 80; a quarter of it is room for two shared pieces.
+def test_windows_that_share_pieces() -> None:
+    # Eight pieces of nine tokens are in a window of 80; a quarter of it is room for two shared pieces.
     spans = joined([9] * 12)
-    plans = plan_windows(spans, 119, 80, 10)
-    first, second = plans
-    assert [(plan.first, plan.last) for plan in plans] == [(0, 8), (6, 12)]
-    # The last piece of the first window sees nothing after it there, and a piece before it in the second.
-    assert (first.end - spans[7][1], spans[7][0] - second.start) == (0, 10)
-    assert (first.end - spans[6][1], spans[6][0] - second.start) == (10, 0)
-    assert (first.own_last, second.own_first) == (7, 7)
-    assert [plan.own_last for plan in plan_windows(spans, 119, 80, 10, owner="first")] == [8, 12]
+    first, second = plan_windows(spans, 119, 80, 10, owner="first")
+    assert (first.own_first, first.own_last, second.own_first, second.own_last) == (0, 8, 8, 12)
+    assert (first.first, first.last, second.first, second.last) == (0, 8, 6, 12)
     assert [plan.own_first for plan in plan_windows(spans, 119, 80, 10, owner="mean")] == [0, 6]
 
 
-def test_neighbours_that_do_not_fit_whole_show_their_nearest_tokens() -> None:
-    middle = plan_windows(joined([100, 100, 100]), 302, 160, 10)[1]
+def test_a_last_window_is_as_short_as_it_can_be() -> None:
+    plans = plan_windows(joined([9] * 11), 109, 80, 10, owner="mean")
+    assert [(plan.first, plan.last) for plan in plans] == [(0, 8), (6, 11)]
+    # Room for 79 tokens, of which 20 are shared and 30 are new: nothing is added to the 20 that make a quarter.
+    assert (plans[-1].start, plans[-1].end) == (60, 109)
+    alone = plan_windows(joined([60, 9]), 70, 64, 0, owner="first")
+    assert (alone[-1].start, alone[-1].end) == (70 - 9 - 16, 70), "one small chunk and a quarter before it"
+
+
+def test_a_piece_that_fills_its_window_shares_out_what_is_left() -> None:
+    middle = plan_windows(joined([100, 100, 100]), 302, 160, 40)[1]
     assert (middle.first, middle.last) == (1, 2)
     # 59 tokens are free: a separator and 28 tokens before, a separator and 29 after.
     assert (101 - middle.start, middle.end - 201) == (29, 30)
@@ -138,7 +174,7 @@ def test_neighbours_that_do_not_fit_whole_show_their_nearest_tokens() -> None:
 
 def test_a_window_may_begin_with_more_than_the_first() -> None:
     plans = plan_windows(joined([10] * 30), 329, 100, 10, later_room=60)
-    assert (plans[0].last, plans[0].end - plans[0].start) == (9, 99)
+    assert (plans[0].last, plans[0].end - plans[0].start) == (8, 97)
     assert all(plan.end - plan.start < 60 for plan in plans[1:])
 
 

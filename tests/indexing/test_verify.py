@@ -210,7 +210,7 @@ def test_a_document_that_cannot_be_encoded_failed(
 ) -> None:
     with opened() as index:
         index.ingest(folder)
-        monkeypatch.setattr(minilm_late, "_rows", lambda *_: [])
+        monkeypatch.setattr(minilm_late._rows, "make", lambda *_: ([], 0))
         report = index.verify(folder)
         assert verdicts(report) == dict.fromkeys(TEXTS, "failed")
         assert report.of("failed")[0].reason == "a chunk has no tokens that the model can read"
