@@ -18,10 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ctxindex.chunking import load_chunker
 from ctxindex.config import DEFAULT_INDEX, DEFAULT_PATH, DEFAULT_STORE, Settings
-from ctxindex.encoding import Encoder, load_encoder
-from ctxindex.encoding.encoder import restore_encoder
 from ctxindex.errors import IndexNotFoundError, UsageError
 from ctxindex.indexing import (
     DEFAULT_SAMPLE,
@@ -29,6 +26,7 @@ from ctxindex.indexing import (
     Ingest,
     Progress,
     Quiet,
+    Tools,
     Totals,
     Verify,
     VerifyReport,
@@ -49,7 +47,7 @@ from ctxindex.reports import IndexStatus, IngestReport
 from ctxindex.retrieval import Searcher, Where, as_filter
 from ctxindex.spec import IndexSpec
 from ctxindex.stores import Store, open_store
-from ctxindex.types import Chunker, DocumentRecord, FailedDocument, Hit, StoredChunk, VectorLayout
+from ctxindex.types import DocumentRecord, FailedDocument, Hit, StoredChunk, VectorLayout
 
 if TYPE_CHECKING:
     from ctxindex.integrations.llama_index import CtxIndexRetriever
@@ -72,11 +70,8 @@ class Index:
     ) -> None:
         self.store = store
         self.options = options
-        self.device = device
-        self.threads = threads
-        self.trust_remote_code = trust_remote_code
         self._meter = Meter()
-        self._encoder: Encoder | None = None
+        self._tools = Tools(options, self._meter, device, threads=threads, trust_remote_code=trust_remote_code)
 
     def __repr__(self) -> str:
         return f"Index({self.store.location})"
@@ -220,7 +215,7 @@ class Index:
         spec = self.spec
         records: dict[str, DocumentRecord] = {}
         if spec is not None:
-            require_agreement(spec, self.options, LOADER_VERSION, trust_remote_code=self.trust_remote_code)
+            self._tools.require_agreement(spec)
             records = self._settled_records(dry_run)
         with self._meter.time("load"):
             plan = make_plan(found, records, hash_source, retry_failed=retry_failed)
@@ -233,7 +228,7 @@ class Index:
             with self.store.writing():
                 spec = spec or self._create(with_model=bool(plan.work))
                 run = Ingest(self.store, records, spec.fingerprint, self._meter, progress)
-                totals = run.run(plan, partial(load_source, options=loading), partial(self._tools, spec))
+                totals = run.run(plan, partial(load_source, options=loading), partial(self._tools.of, spec))
         stale = stale_failures(found, records, {failure.doc_id for failure in totals.failures})
         if stale and not dry_run:
             self.store.delete(stale)
@@ -290,7 +285,7 @@ class Index:
         self._meter.reset()
         loading = LoadOptions.of(include, exclude, root, no_ignore=no_ignore, max_chars=max_chars)
         run = Verify(self.store, spec, self._meter, progress or Quiet())
-        found = run.run(_paths(paths), loading, partial(self._tools, spec), sample, seed)
+        found = run.run(_paths(paths), loading, partial(self._tools.of, spec), sample, seed)
         return replace(found, seconds=self._seconds(began))
 
     def search(self, query: str, k: int = 5, where: Where = None) -> list[Hit]:
@@ -306,7 +301,7 @@ class Index:
     def searcher(self) -> Searcher:
         """The index's search, with the encoder that built it."""
         spec = self._existing()
-        return Searcher(self.store, self._encoder_of(spec), spec.encoder.dim)
+        return Searcher(self.store, self._tools.encoder(spec), spec.encoder.dim)
 
     def as_retriever(self, similarity_top_k: int = 5, **options: Any) -> CtxIndexRetriever:
         """A LlamaIndex retriever over this index; `options` as of `CtxIndexRetriever`."""
@@ -367,35 +362,11 @@ class Index:
         """Make the index, but only once everything that could refuse to work has been tried."""
         made = self.spec
         if made is not None:  # by another process, while we looked at the files
-            require_agreement(made, self.options, LOADER_VERSION, trust_remote_code=self.trust_remote_code)
+            self._tools.require_agreement(made)
             return made
-        options = self.options.encoder_options(
-            self.device, threads=self.threads, trust_remote_code=self.trust_remote_code
-        )
-        encoder = load_encoder(self.options.model_name, options, self._meter)
-        spec = IndexSpec(LOADER_VERSION, self.options.chunker_spec(), encoder.spec)
-        load_chunker(spec.chunker, encoder.tokenizer)
-        if with_model:
-            encoder.load()
+        spec = self._tools.make(with_model=with_model)
         self.store.create(spec.to_json(), VectorLayout(spec.encoder.dim, spec.encoder.multivector))
-        self._encoder = encoder
         return spec
-
-    def _encoder_of(self, spec: IndexSpec) -> Encoder:
-        if self._encoder is None:
-            self._encoder = restore_encoder(
-                spec.encoder,
-                model=self.options.model,
-                device=self.device,
-                threads=self.threads,
-                trust_remote_code=self.trust_remote_code,
-                meter=self._meter,
-            )
-        return self._encoder
-
-    def _tools(self, spec: IndexSpec) -> tuple[Encoder, Chunker]:
-        encoder = self._encoder_of(spec)
-        return encoder, load_chunker(spec.chunker, encoder.tokenizer)
 
     def _report(self, totals: Totals, began: float, dry_run: bool) -> IngestReport:
         return IngestReport(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ctxindex.indexing.ingest import Ingest, Progress, Quiet, Totals
 from ctxindex.indexing.options import IndexOptions, require_agreement
 from ctxindex.indexing.plan import Plan, make_plan, stale_failures
+from ctxindex.indexing.tools import Tools
 from ctxindex.indexing.verification import ContextCheck, DocumentCheck, VerifyReport
 from ctxindex.indexing.verify import DEFAULT_SAMPLE, Verify
 
@@ -17,6 +18,7 @@ __all__ = [
     "Plan",
     "Progress",
     "Quiet",
+    "Tools",
     "Totals",
     "Verify",
     "VerifyReport",

@@ -201,8 +201,11 @@ def test_a_dry_run_loads_no_model(work: Path) -> None:
     assert report["seconds"]["model"] == 0
 
 
-def test_ctrl_c_leaves_an_index_to_go_on_with(work: Path, samples: Path) -> None:
-    command = [sys.executable, "-m", "ctxindex.cli", "ingest", str(samples), "--include", "*.txt", "--index", "long"]
+def test_ctrl_c_leaves_an_index_to_go_on_with(work: Path, samples: Path, tmp_path: Path) -> None:
+    text = "\n\n".join(file.read_text(encoding="utf-8") for file in sorted(samples.glob("*.txt")))
+    for number in range(10):  # more than half a million tokens
+        (tmp_path / f"{number}.txt").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "ctxindex.cli", "ingest", str(tmp_path), "--index", "long"]
     process = subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     process.stderr.readline()  # the plan is made: the model is at work from here on

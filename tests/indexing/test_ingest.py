@@ -59,7 +59,7 @@ def test_new_changed_unchanged(index: Index, folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr(local, "TransformerBackbone", nothing)
     for method in ("replace", "put_records", "delete", "create", "maintain"):
         monkeypatch.setattr(index.store, method, nothing)
-    index._encoder = None
+    index._tools._encoder = None
     third = index.ingest(folder)
     assert (third.new, third.changed, third.unchanged, third.chunks) == (0, 0, 4, 0)
 
@@ -186,7 +186,7 @@ def test_binary_data_of_no_known_kind_is_remembered(
     def nothing(*_: object) -> None:
         raise AssertionError("nothing has changed")
 
-    monkeypatch.setattr(index, "_tools", nothing)
+    monkeypatch.setattr(index._tools, "of", nothing)
     monkeypatch.setattr(index.store, "put_records", nothing)
     again = index.ingest(folder)
     assert (again.new, again.unchanged, again.skipped) == (0, 3, 1)

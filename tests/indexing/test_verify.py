@@ -45,7 +45,7 @@ Open = Callable[..., Index]
 def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minilm_late: LocalEncoder) -> Open:
     """An index in memory that uses the model which is loaded anyway; chunks of 16 tokens."""
     MemoryStore.forget()
-    monkeypatch.setattr("ctxindex.index.load_encoder", lambda *_: minilm_late)
+    monkeypatch.setattr("ctxindex.indexing.tools.load_encoder", lambda *_: minilm_late)
 
     def make(**options: Any) -> Index:
         store = MemoryStore.connect(StoreLocation("test", tmp_path))
