@@ -84,21 +84,25 @@ def packed_attention(
     whole = packing.attended in (None, packing.lengths)
     if query.device.type == "cuda" and query.element_size() == 2 and whole and (flash := _flash()) is not None:
         return _varlen(flash, query, key, value, packing, scale, reach)[None], None
+    wide = query.dtype != torch.float16  # whose range is too small for 2^s
+    by_products = query.device.type == "cpu" and wide
     heads, size = len(query), query.shape[2]
     cells, back = _by_head(packing, heads, query.device)
     query, key, value = (part.transpose(0, 1).reshape(-1, size).index_select(0, cells) for part in (query, key, value))
-    result = torch.empty_like(query)
+    flat = (query.mul_(scale * math.log2(math.e) if by_products else scale), key, value, torch.empty_like(query))
+    total = query.new_ones(len(query), 1)
     groups: list[_Rows] = []
     start = 0
     for group in packing.groups:
         stop = start + group.cells * heads
-        parts = (part[start:stop].view(-1, group.longest, size) for part in (query, key, value, result))
+        parts = (part[start:stop].view(-1, group.longest, part.shape[1]) for part in (*flat, total))
         groups.append(_Rows(group, heads, *parts))
         start = stop
-    wide = query.dtype != torch.float16  # whose range is too small for 2^s
-    attend = _by_products if query.device.type == "cpu" and wide else _by_sdpa
-    attend(groups, scale, reach)
-    return result.index_select(0, back).view(1, -1, heads, size), None
+    if by_products:
+        _by_products(groups, total, reach)
+    else:
+        _by_sdpa(groups, reach)
+    return flat[-1].index_select(0, back).view(1, -1, heads, size), None
 
 
 _LAYOUTS: WeakKeyDictionary[Packing, dict[tuple[int, torch.device], tuple[torch.Tensor, torch.Tensor]]]
@@ -120,7 +124,8 @@ def _by_head(packing: Packing, heads: int, device: torch.device) -> tuple[torch.
 class _Rows:
     """The rows of a group as one batch: all parts are (rows * heads, longest, head size), contiguous.
 
-    The attention of the rows goes into `result`.
+    Queries are scaled. The attention of the rows goes into `result`, and the sums of weights into `total`, (rows *
+    heads, longest, 1).
     """
 
     group: Group
@@ -129,6 +134,7 @@ class _Rows:
     key: torch.Tensor
     value: torch.Tensor
     result: torch.Tensor
+    total: torch.Tensor
 
     def hide(self, scores: torch.Tensor, block: _Block, reach: int | None, value: float) -> None:
         """Set the `scores` of a block, (its batch, queries, keys), to `value` where no query sees the key."""
@@ -192,26 +198,23 @@ def _blocks(query: torch.Tensor, reach: int | None) -> Iterator[_Block]:
             yield _Block(first, min(batch, first + heads), start, stop, low, high)
 
 
-def _by_products(groups: list[_Rows], scale: float, reach: int | None) -> None:
-    """The way of a CPU."""
-    totals = [_attend(rows, scale, reach, shifted=False) for rows in groups]
-    for rows, total in zip(groups, totals, strict=True):
-        if not _in_range(total):
-            _attend(rows, scale, reach, shifted=True)
+def _by_products(groups: list[_Rows], total: torch.Tensor, reach: int | None) -> None:
+    """The way of a CPU; `total` is that of all groups together."""
+    for rows in groups:
+        _attend(rows, reach, shifted=False)
+    if not _in_range(total):
+        for rows in groups:
+            if not _in_range(rows.total):
+                _attend(rows, reach, shifted=True)
 
 
-def _attend(rows: _Rows, scale: float, reach: int | None, *, shifted: bool) -> torch.Tensor:
-    """Fills in the result, and gives the sums of the weights, (rows * heads, longest, 1).
-
-    `shifted` takes the maximum off the scores first.
-    """
+def _attend(rows: _Rows, reach: int | None, *, shifted: bool) -> None:
+    """Fills in the result and the total; `shifted` takes the maximum off the scores first."""
     import torch
 
-    query = rows.query * (scale * math.log2(math.e))
-    total = query.new_empty(*query.shape[:2], 1)
-    for block in _blocks(query, reach):
+    for block in _blocks(rows.query, reach):
         batch, asked, seen = block.batch, block.queries, block.keys
-        weights = torch.bmm(query[batch, asked], rows.key[batch, seen].transpose(1, 2))
+        weights = torch.bmm(rows.query[batch, asked], rows.key[batch, seen].transpose(1, 2))
         if shifted:
             rows.hide(weights, block, reach, -math.inf)
             # Finite limits: a query that sees no key at all gets zeros, as from torch's own attention.
@@ -219,11 +222,9 @@ def _attend(rows: _Rows, scale: float, reach: int | None, *, shifted: bool) -> t
         weights.exp2_()
         if not shifted:
             rows.hide(weights, block, reach, 0.0)
-        sums = total[batch, asked]
-        torch.sum(weights, dim=-1, keepdim=True, out=sums)
+        total = torch.sum(weights, dim=-1, keepdim=True, out=rows.total[batch, asked])
         mixed = torch.bmm(weights, rows.value[batch, seen])
-        torch.div(mixed, sums.clamp_(min=_LEAST) if shifted else sums, out=rows.result[batch, asked])
-    return total
+        torch.div(mixed, total.clamp_(min=_LEAST) if shifted else total, out=rows.result[batch, asked])
 
 
 def _in_range(total: torch.Tensor) -> bool:
@@ -231,7 +232,7 @@ def _in_range(total: torch.Tensor) -> bool:
     return total.amin().item() > _LEAST and total.amax().item() < _MOST
 
 
-def _by_sdpa(groups: list[_Rows], scale: float, reach: int | None) -> None:
+def _by_sdpa(groups: list[_Rows], reach: int | None) -> None:
     """The way of any other device."""
     import torch
 
@@ -245,7 +246,7 @@ def _by_sdpa(groups: list[_Rows], scale: float, reach: int | None) -> None:
             seen = (torch.arange(longest, device=device)[None, :] < attended[:, None])[:, None, None, :]
             if reach is not None:
                 seen = seen & ~_Block(0, 1, 0, longest, 0, longest).beyond(reach, device)
-        result = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale)
+        result = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=1.0)
         rows.result.copy_(result.reshape(rows.result.shape))
 
 

@@ -59,7 +59,7 @@ def estimate(checkpoint: Checkpoint) -> Estimates:
     window = min(TYPICAL_WINDOW, checkpoint.max_tokens)
     facts = checkpoint.facts
     flops = 2 * (parameters - tables) + 4 * facts.layers * facts.hidden * window
-    memory = parameters * _BYTES + BATCH_TOKENS["float32"] * facts.hidden * _ACTIVATIONS * _BYTES
+    memory = parameters * _BYTES + BATCH_TOKENS * facts.hidden * _ACTIVATIONS * _BYTES
     rate = int(matrix_rate() * _REACHED / flops)
     return Estimates(parameters, parameters * _BYTES, memory, window, flops, rate)
 

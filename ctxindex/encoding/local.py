@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ctxindex")
 
-BATCH_TOKENS = {"float32": 4096, "bfloat16": 8192, "float16": 8192}
-"""Tokens of a batch where the user says nothing: 8 or 16 full windows of MiniLM, by dtype."""
+BATCH_TOKENS = 4096
+"""Tokens of a batch where the user says nothing: 8 full windows of MiniLM."""
 
 _POOL_BATCHES = 4
 """Batches that rows are collected for before they are sorted: little padding, and seconds of work lost in a crash."""
@@ -81,7 +81,7 @@ class LocalEncoder:
         self._checkpoint = checkpoint
         self._device = options.device
         self._threads = options.threads
-        self._budget = options.batch_tokens or BATCH_TOKENS[spec.dtype]
+        self._budget = options.batch_tokens or BATCH_TOKENS
         self._meter = meter
         self._backbone = backbone
 

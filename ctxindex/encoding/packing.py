@@ -24,14 +24,9 @@ if TYPE_CHECKING:
     from ctxindex.encoding.tokenizer import Ids
 
 _FILL = 64
-"""Packed batches are as long as a multiple of it: for every new shape the kernels keep code and buffers, so that memory
-would grow with the variety of lengths."""
-
 _ALIKE = 16
-"""Rows of a group are shorter than its longest by no more than this."""
-
-_LONG = 256
-"""From this length on, only rows of equal length make a group: filling one up costs more than a call of its own."""
+"""A packed batch is as long as a multiple of the first, and for attention rows are filled up to one of the second: for
+every new shape the kernels keep code and buffers, so that memory would grow with the variety of lengths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +39,8 @@ class Group:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row."""
-        return self.lengths[0]
+        """The length that its rows are filled up to."""
+        return -(-self.lengths[0] // _ALIKE) * _ALIKE
 
     @property
     def stop(self) -> int:
@@ -105,10 +100,9 @@ class Packing:
         groups: list[Group] = []
         first = 0
         while first < len(self.lengths):
-            longest = self.lengths[first]
-            least = longest if longest >= _LONG else longest - _ALIKE
             last = first + 1
-            while last < len(self.lengths) and self.lengths[last] >= least:
+            least = (self.lengths[first] - 1) // _ALIKE * _ALIKE  # what is longer is filled up to the same length
+            while last < len(self.lengths) and self.lengths[last] > least:
                 last += 1
             groups.append(Group(self.lengths[first:last], attended[first:last], self.starts[first]))
             first = last

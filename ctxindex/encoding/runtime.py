@@ -44,7 +44,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_BLOCK = 32 * 2**20
 """The most that glibc takes as a threshold for blocks of their own."""
 
-_KEPT = 256 * 2**20
+_KEPT = 128 * 2**20
 
 
 def require_known(device: str, dtype: str, threads: int | None = None) -> None:

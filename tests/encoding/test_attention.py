@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
@@ -50,6 +50,13 @@ def defined(
     return out[None]
 
 
+def on_another_device(groups: list[attention._Rows], reach: int | None) -> None:
+    """`_by_sdpa`, whose queries are not scaled for powers of two."""
+    for rows in groups:
+        rows.query.mul_(math.log(2))
+    attention._by_sdpa(groups, reach)
+
+
 def error(found: torch.Tensor, expected: torch.Tensor, packing: Packing) -> float:
     """The largest difference, the filling aside, which may hold any number."""
     assert found.shape == expected.shape
@@ -73,24 +80,26 @@ def test_is_the_definition(dtype: torch.dtype, lengths: tuple[int, ...]) -> None
     check(found, defined(*given_parts, packing), packing)
 
 
-@pytest.mark.parametrize("way", [attention._by_products, attention._by_sdpa])
+@pytest.mark.parametrize("sdpa", [False, True])
 @pytest.mark.parametrize("window", [None, 1, 5, 200])
 @pytest.mark.parametrize("cached", [1, 2**13, 2**23])
-def test_windows_blocks_and_ways(monkeypatch: pytest.MonkeyPatch, way: Any, window: int | None, cached: int) -> None:
+def test_windows_blocks_and_ways(monkeypatch: pytest.MonkeyPatch, sdpa: bool, window: int | None, cached: int) -> None:
     """Small blocks and sliding windows, on the way of a CPU and on that of other devices."""
     monkeypatch.setattr(attention, "_CACHED", cached)
     monkeypatch.setattr(attention, "_LEAST_QUERIES", 7)
-    monkeypatch.setattr(attention, "_by_products", way)
+    if sdpa:
+        monkeypatch.setattr(attention, "_by_products", lambda groups, _, reach: on_another_device(groups, reach))
     packing = Packing((150, 149, 60, 59, 58, 3, 1))
     given_parts = parts(packing, torch.float32)
     found, _ = packed_attention(NOWHERE, *given_parts, None, packing=packing, sliding_window=window)
     check(found, defined(*given_parts, packing, window), packing)
 
 
-@pytest.mark.parametrize("way", [attention._by_products, attention._by_sdpa])
+@pytest.mark.parametrize("sdpa", [False, True])
 @pytest.mark.parametrize("window", [None, 4])
-def test_tokens_that_are_not_looked_at(monkeypatch: pytest.MonkeyPatch, way: Any, window: int | None) -> None:
-    monkeypatch.setattr(attention, "_by_products", way)
+def test_tokens_that_are_not_looked_at(monkeypatch: pytest.MonkeyPatch, sdpa: bool, window: int | None) -> None:
+    if sdpa:
+        monkeypatch.setattr(attention, "_by_products", lambda groups, _, reach: on_another_device(groups, reach))
     packing = Packing((32, 32, 32, 20), (32, 10, 1, 20))
     given_parts = parts(packing, torch.float32)
     found, _ = packed_attention(NOWHERE, *given_parts, None, packing=packing, sliding_window=window)

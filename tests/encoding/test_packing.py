@@ -48,7 +48,8 @@ def test_groups_hold_every_row_once(lengths: tuple[int, ...]) -> None:
     ends = [0, *(group.stop for group in groups)]
     assert [group.start for group in groups] == ends[:-1]
     for group in groups:
-        assert group.longest - group.lengths[-1] <= (0 if group.longest >= 256 else 16)
+        assert group.longest % 16 == 0
+        assert all(0 <= group.longest - length < 16 for length in group.lengths)
 
 
 @given(LENGTHS, st.integers(1, 3))
