@@ -124,11 +124,11 @@ def test_a_chunk_without_tokens_fails_its_document_and_no_other(join: str) -> No
 
 
 def test_where_a_chunk_was_seen_is_told() -> None:
-    encoder, backbone = stand_in_encoder("late", 32)
+    encoder, backbone = stand_in_encoder("late", 64)
     result = encode(encoder, chunked("a", ["one two three four five six seven"] * 10))["a"]
     assert result.windows == tuple(sorted(result.windows))
     assert max(result.windows) + 1 == len(backbone.rows)
-    assert all(0 < context <= 32 - 7 for context in result.context_tokens)
+    assert all(0 < context <= 64 - 7 for context in result.context_tokens)
 
 
 def corpus(seed: int) -> list[ChunkedDocument]:
