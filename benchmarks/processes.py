@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import Job
+from ctxindex.encoding.runtime import choose_dtype
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,8 +94,8 @@ def bfloat16_flags() -> list[str]:
 
 
 def resolve_dtype(name: str) -> str:
-    """The dtype of that name; `auto` is bfloat16 where the CPU has instructions for it."""
-    return name if name != "auto" else "bfloat16" if bfloat16_flags() else "float32"
+    """The dtype of that name; `auto` is what an index would take on this CPU."""
+    return choose_dtype("cpu") if name == "auto" else name
 
 
 def describe_machine(threads: int | None, versions: Mapping[str, str]) -> str:
