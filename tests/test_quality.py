@@ -72,7 +72,6 @@ def test_bfloat16_keeps_vectors_and_ranking(contracts: Path) -> None:
     exact, expected = corpus.encode("float32")
     half, found = corpus.encode("bfloat16")
     cosines = np.einsum("ij,ij->i", exact, half)
-    print(f"least cosine {cosines.min():.5f}, nDCG@10 {expected:.2f} in float32, {found:.2f} in bfloat16")
     assert float(cosines.min()) > 0.999
     assert abs(found - expected) < 0.3
     assert 5 < expected < 60  # questions were asked and some were answered
