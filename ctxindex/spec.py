@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from ctxindex.errors import MismatchError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the layout in the store: record fields, payload keys, chunk ids, the form of this spec."""
 
 Method: TypeAlias = Literal["late", "late-interaction", "independent"]

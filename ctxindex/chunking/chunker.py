@@ -11,6 +11,7 @@ Sizes are in tokens of the model, as it will read the chunk, or in characters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -36,6 +37,9 @@ _BLOCK = 50_000
 
 _CHARS_PER_TOKEN = 20
 """A chunk counts at least one token for every 20 characters: a word without end is one unknown token to some models."""
+
+_PLAIN_WORD = re.compile(r"(?<!\S)[A-Za-z0-9]")
+"""The beginning of a word that no tokenizer drops."""
 
 _MEMORISED = 40
 """Characters of the longest text whose length is remembered: the same words are measured over and over."""
@@ -143,10 +147,10 @@ def _blocks(text: str, section: Span) -> Iterator[Span]:
 
 
 def _token_measure(tokenizer: Tokenizer, size: int) -> Measure:
-    """Tokens of a text; of one with more than `size` words, which have a token each at least, only its words."""
+    """Tokens of a text; of one with more than `size` plain words, which have a token each at least, only these."""
 
     def count(text: str) -> int:
-        words = len(text.split())
+        words = len(_PLAIN_WORD.findall(text))
         return words if words > size else _at_least(tokenizer.count([text])[0], text)
 
     remembered = lru_cache(maxsize=1 << 16)(count)

@@ -59,7 +59,10 @@ def main() -> None:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. What was finished is in the index; the same command goes on from there.", err=True)
+        click.echo(
+            "Interrupted. What an ingest has finished is in the index; the same command goes on from there.",
+            err=True,
+        )
         sys.exit(INTERRUPTED)
     except Exception as error:
         if os.environ.get("CTXINDEX_DEBUG"):

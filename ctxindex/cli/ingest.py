@@ -30,14 +30,14 @@ _SHOWN = 10
 _MAX_TOKENS = "Size of a window; model: what it was trained with.  [default: what it can read]"
 _JOIN = "Late methods: chunks joined by separators, or the text as it stands.  [default: sep]"
 _POOLING = "Late methods: which special tokens first and last chunk own; strict: none.  [default: strict]"
-_WINDOWS = "Late methods: how documents beyond a window are read.  [default: window]"
-_WINDOW_OVERLAP = "Late methods: tokens a window reads beyond its chunks, on each side.  [default: 1/32 of a window]"
+_WINDOWS = "Late methods, long documents; token-window: with --join raw; full: rotary models.  [default: window]"
+_WINDOW_OVERLAP = "Late methods: tokens read beyond a window's chunks.  [default: 1/32 of it; token-window: 1/4]"
 _ANCHOR = "Late methods: begin each later window with the document's first N tokens.  [default: 0]"
 _ANCHOR_TITLE = "Late methods: begin each window with the document's title."
-_OWNER = "Late methods: which window a chunk in several is taken from.  [default: centre]"
+_OWNER = "Late methods: centre gives a chunk to one window; first, mean: windows share chunks.  [default: centre]"
 _BLEND = "Late: weight of the vector of the chunk alone, 0 to less than 1.  [default: 0]"
 _ISOLATED = "Late, with --blend: the chunk alone, or with its title.  [default: chunk]"
-_DTYPE = "float32, bfloat16 or float16.  [default: the fastest here that keeps quality]"
+_DTYPE = "float32, bfloat16, float16, or auto: the fastest here that keeps quality.  [default: auto]"
 _FORCE_MEAN = "Take means of token states although the model was not trained for them."
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ctxindex.cli.options import json_option, store_options
 from ctxindex.cli.output import print_json, print_table
 
+if TYPE_CHECKING:
+    from ctxindex.spec import EncoderSpec
+
+
+_LATE = ("join", "pooling", "windows", "overlap", "owner", "anchor", "anchor_title", "blend", "isolated")
+_OTHER = ("pool_factor", "skiplist", "force_mean")
+
 
 @click.command("status")
 @store_options
 @json_option
-def command(as_json: bool, **settings: Any) -> None:
+def command(as_json: bool, **place: Any) -> None:
     """Documents, chunks, failures and the spec of an index."""
     from ctxindex.index import Index
 
-    with Index.open(**settings) as index:
+    with Index.open(**place) as index:
         status = index.status()
     if as_json:
         failed = [{"doc_id": failure.doc_id, "error": failure.reason} for failure in status.failed]
@@ -35,6 +42,7 @@ def command(as_json: bool, **settings: Any) -> None:
             ("failed", f"{len(status.failed):,}"),
             ("model", f"{encoder.model} ({encoder.dim} dimensions, weights {encoder.digest[:12]})"),
             ("method", f"{encoder.method}, windows of {encoder.max_tokens} tokens, {encoder.dtype}"),
+            *([("settings", settings)] if (settings := _settings(encoder)) else []),
             ("chunker", f"{chunker.name}, at most {chunker.size} {chunker.unit}{overlap}"),
             ("fingerprint", status.spec.fingerprint[:16]),
         ]
@@ -43,3 +51,13 @@ def command(as_json: bool, **settings: Any) -> None:
         click.echo(f"  failed  {failure.doc_id}: {failure.reason}")
     if status.failed:
         click.echo("Mend the files and ingest again; --retry-failed tries unchanged ones again.")
+
+
+def _settings(encoder: EncoderSpec) -> str:
+    """What else was chosen for the vectors: that of windows, and of the rest what is not the default."""
+    late = encoder.method != "independent"
+    values = {name: getattr(encoder, name) for name in (*(_LATE if late else ()), *_OTHER)}
+    if not encoder.blend:
+        values.pop("isolated", None)
+    off = {"anchor": 0, "anchor_title": False, "blend": 0, "pool_factor": 1, "skiplist": "none", "force_mean": False}
+    return ", ".join(f"{name} {value}" for name, value in values.items() if name not in off or value != off[name])

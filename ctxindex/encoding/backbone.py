@@ -96,7 +96,8 @@ class TransformerBackbone:
             if self._device.type == "cpu":
                 use_threads(threads)
                 keep_freed_memory()
-                speed_up(self._model)
+                if not facts.remote:  # such code may look at the layers themselves
+                    speed_up(self._model)
             self._steps = build_steps(layers, self._device, resolve_dtype(dtype))
         self._facts = facts
         self._max_tokens = max_tokens
@@ -107,7 +108,7 @@ class TransformerBackbone:
         """See `Backbone.place_sums`."""
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), out_of_memory_told(self._device):
             states, starts = self._states([row.ids for row in rows])
             spans = [
                 (start + place.start, start + place.end)
@@ -157,7 +158,7 @@ class TransformerBackbone:
             name: torch.from_numpy(value).to(self._device) if isinstance(value, np.ndarray) else value
             for name, value in {"input_ids": ids, **inputs}.items()
         }
-        with self._meter.time("forward"), _out_of_memory_told(self._device):
+        with self._meter.time("forward"):
             states: torch.Tensor = self._model(**tensors).last_hidden_state
             for step in self._steps:
                 states = step(states)
@@ -167,7 +168,7 @@ class TransformerBackbone:
 
 
 @contextmanager
-def _out_of_memory_told(device: torch.device) -> Iterator[None]:
+def out_of_memory_told(device: torch.device) -> Iterator[None]:
     """Turns every way in which torch says that memory is short into MemoryError."""
     import torch
 

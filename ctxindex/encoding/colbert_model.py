@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from ctxindex.encoding.backbone import Backbone, TransformerBackbone
+from ctxindex.encoding.backbone import Backbone, TransformerBackbone, out_of_memory_told
 from ctxindex.encoding.head import build_steps
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class ColbertBackbone(TransformerBackbone):
         """See `TokenBackbone.token_vectors`."""
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), out_of_memory_told(self._device):
             states, starts = self._states(rows, attended)
             states = states.float()
             for step in self._chain:

@@ -98,7 +98,7 @@ def restore_encoder(
         MismatchError: it is another model than the one that made the index.
     """
     options = EncoderOptions.of(stored, device, threads=threads, trust_remote_code=trust_remote_code)
-    require_known(device, stored.dtype)
+    require_known(device, stored.dtype, threads)
     try:
         encoder = load_encoder(model or stored.model, options, meter)
     except ConfigError as error:  # what the index was built with does not fit this model

@@ -81,7 +81,7 @@ class DocumentJob:
         """The document with its vectors, or why it has none."""
         document = self.source.document
         if self._too_long:
-            reason = f"a window of {self._too_long} tokens does not fit in memory: choose a smaller --max-tokens"
+            reason = f"a window of {self._too_long} tokens does not fit in memory: use smaller windows (--max-tokens)"
             return FailedDocument(document.doc_id, reason)
         try:
             vectors, lengths = self.vectors()

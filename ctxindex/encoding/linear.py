@@ -8,10 +8,13 @@ public one: where it is missing, or does not give the result of the plain layer,
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+_log = logging.getLogger("ctxindex")
 
 _TOKENS = 4096
 """The number of tokens that weights are laid out for; any other works."""
@@ -31,15 +34,16 @@ def speed_up(model: torch.nn.Module) -> int:
     import torch
 
     found = [
-        (parent, name, layer)
+        (parent, name)
         for parent in model.modules()
         for name, layer in parent.named_children()
         if type(layer) is torch.nn.Linear
     ]
-    if not found or not _works(found[0][2]):
+    if not found or not _works(getattr(*found[0])):
+        _log.debug("linear layers stay as they are: the fast operator is missing or inexact here")
         return 0
-    for parent, name, layer in found:
-        setattr(parent, name, _fast(layer, _take_activation(parent, name)))
+    for parent, name in found:  # one by one, so that no more than one layer is in memory twice
+        setattr(parent, name, _fast(getattr(parent, name), _take_activation(parent, name)))
     return len(found)
 
 
@@ -48,10 +52,12 @@ def _take_activation(parent: torch.nn.Module, name: str) -> str | None:
     import torch
 
     beside = _ACTIVATED.get(name, "")
-    formula = _FORMULAS.get(type(getattr(parent, beside, None)).__name__)
-    if formula is not None:
+    activation = getattr(parent, beside, None)
+    formula = _FORMULAS.get(type(activation).__name__)
+    if formula is not None and getattr(activation, "approximate", formula) == formula:
         setattr(parent, beside, torch.nn.Identity())
-    return formula
+        return formula
+    return None
 
 
 def _fast(layer: torch.nn.Linear, gelu: str | None) -> torch.nn.Module:
@@ -84,5 +90,6 @@ def _works(layer: torch.nn.Linear) -> bool:
             found = _fast(layer, "none")(values).float()
     except (AttributeError, NotImplementedError, RuntimeError):
         return False
-    scale = float(expected.abs().max())
-    return bool((found - expected).abs().max() <= scale * 8 * torch.finfo(layer.weight.dtype).eps)
+    # Rounding of a sum in another order grows with the root of its length.
+    allowed = float(expected.abs().max()) * (8 + layer.in_features**0.5) * torch.finfo(layer.weight.dtype).eps
+    return bool((found - expected).abs().max() <= allowed)

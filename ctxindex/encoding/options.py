@@ -208,7 +208,7 @@ def _require_policy(spec: EncoderSpec, options: EncoderOptions) -> None:
     titled = "anchor_title" if spec.anchor_title else "isolated" if options.isolated == "title" else None
     if titled:
         flag = titled.replace("_", "-")
-        raise ConfigError(f"--{flag} puts the title between CLS and the chunk that {policy} pools as one")
+        raise ConfigError(f"--{flag} puts the title between CLS and what {policy} pools as one: leave one out")
     if spec.pooling == "inclusive":
         return
     if spec.join != "sep":
@@ -251,7 +251,8 @@ def _multivector_spec(spec: EncoderSpec, layout: ColbertLayout, options: Encoder
 
 def _refuse(options: EncoderOptions, names: Collection[str], home: str, chosen: str) -> None:
     for name in names:
-        if getattr(options, name):
+        value = getattr(options, name)
+        if value or (name == "window_overlap" and value is not None):  # 0 of others is what they are without
             raise ConfigError(f"--{name.replace('_', '-')} goes with {home}, not with {chosen}")
 
 

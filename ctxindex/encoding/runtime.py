@@ -13,6 +13,7 @@ import math
 import os
 import platform
 import time
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,17 +120,20 @@ def _cpu_flags() -> set[str]:
 def _bfloat16_pays() -> bool:
     """Whether a matrix product is faster in bfloat16 than in float32; measured once on each machine and torch."""
     machine = f"{platform.machine()} {' '.join(sorted(_cpu_flags()))} torch {version('torch')}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctxindex" / "bfloat16.json"
     try:
-        known = json.loads(cache.read_text(encoding="utf-8"))
+        kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctxindex" / "bfloat16.json"
+    except RuntimeError:  # nobody's home, as in some containers
+        return _measure() >= _WORTH
+    try:
+        known = json.loads(kept.read_text(encoding="utf-8"))
         if known["machine"] == machine:
             return float(known["ratio"]) >= _WORTH
     except (OSError, ValueError, TypeError, KeyError):
         pass  # measured again
     ratio = _measure()
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        cache.write_text(json.dumps({"machine": machine, "ratio": ratio}), encoding="utf-8")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps({"machine": machine, "ratio": ratio}), encoding="utf-8")
     except OSError as error:
         _log.debug("the measurement was not kept: %s", error)
     return ratio >= _WORTH
@@ -160,10 +164,17 @@ def use_threads(count: int | None) -> None:
     """
     import torch
 
-    if count is not None:
-        torch.set_num_threads(count)
-    elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(torch.get_num_threads(), _quota()))
+    _torch_threads()
+    if count is not None or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(count or min(_torch_threads(), _quota()))
+
+
+@cache
+def _torch_threads() -> int:
+    """What torch takes by itself, before anybody has said otherwise here."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def keep_freed_memory() -> None:

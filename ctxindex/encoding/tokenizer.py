@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SLICE = 256
 """Texts tokenised in one call: an `Encoding` keeps a few hundred bytes a token, so long documents go in slices."""
 
-_KEPT = 10_000
+_KEPT = 4_000
 """Texts whose ids are kept after they were counted: the chunks of some documents, a few megabytes."""
 
 _STRETCH = 100_000
@@ -82,7 +82,7 @@ class ModelTokenizer:
         if len(texts) < 2:
             return [len(encoding) for encoding in self._encode(texts)]
         found = self._ids(texts)
-        if len(self._counted) > _KEPT:
+        if len(self._counted) + len(texts) > _KEPT:
             self._counted.clear()
         self._counted.update(zip(texts, found, strict=True))
         return list(map(len, found))

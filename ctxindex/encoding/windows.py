@@ -7,9 +7,9 @@ A document that fits the model is one window. A longer one is cut in windows (`p
 1. A chunk longer than a window can hold is cut in *pieces* of equal length, which are planned like chunks; its vector
    is the mean over the tokens of all of them (`pooling` adds sums and counts, so nothing is lost in between).
 2. Greedily, a window takes consecutive pieces while they fit, and shows the nearest tokens before and after them as
-   *context*, unpooled: `overlap` tokens on each side, room for which is kept free. Every chunk thus sees as many on its
-   weaker side, wherever the document was cut, and no window reads more than it needs. A window *owns* its pieces: each
-   is taken from the window where it has most context on its weaker side ("centre").
+   *context*, unpooled: `overlap` tokens on each side, room for which is kept free. A chunk thus sees as many on its
+   weaker side, wherever the document was cut (less if it nearly fills a window), and no window reads more than needed.
+   A window *owns* its pieces: each is taken from the window where it has most context on its weaker side ("centre").
 3. Papers cut otherwise, with whole chunks in two windows, and so can we: the next window begins up to `overlap` pieces
    back, as long as those take no more than a quarter of the window and at least one new piece fits behind them. A piece
    that several windows hold is owned by the first of them ("first"), or by all ("mean": sums and counts add up to the

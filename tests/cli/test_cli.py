@@ -97,7 +97,7 @@ def test_status_tells_what_is_there(work: Path) -> None:
     status = answer(run("status", "--json", cwd=work))
     assert (status["schema"], status["documents"], status["failed"]) == ("ctxindex.status/1", 3, [])
     assert status["spec"]["encoder"]["model"] == "minilm"
-    assert status["spec"]["format_version"] == 1
+    assert status["spec"]["format_version"] == 2
     text = run("status", cwd=work).stdout
     assert "minilm" in text
     assert f"{status['chunks']:,}" in text
@@ -178,6 +178,8 @@ def test_the_choices_of_late_chunking_are_flags(tmp_path: Path) -> None:
     encoder = answer(run("status", "--json", cwd=tmp_path))["spec"]["encoder"]
     wanted = {"anchor": 16, "anchor_title": True, "owner": "mean", "blend": 0.25, "isolated": "title"}
     assert {name: encoder[name] for name in wanted} == wanted
+    shown = "settings     join raw, pooling inclusive, windows token-window, overlap 32, owner none"
+    assert shown in run("status", cwd=tmp_path).stdout
 
 
 def test_windows_and_pooling_are_flags(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctxindex.encoding.backbone import _out_of_memory_told
+from ctxindex.encoding.backbone import out_of_memory_told
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.encoding.rows import Row
 from ctxindex.errors import ModelError
@@ -73,7 +73,7 @@ def test_what_does_not_fit_at_all_fails_its_document_and_no_other() -> None:
     assert [type(one) for one in done if isinstance(one, EncodedDocument)] == [EncodedDocument]
     failed = [one for one in done if isinstance(one, FailedDocument)]
     assert sorted(one.doc_id for one in failed) == ["d0", "d1"]
-    assert "does not fit in memory: choose a smaller --max-tokens" in failed[0].reason
+    assert "does not fit in memory: use smaller windows (--max-tokens)" in failed[0].reason
     assert failed[0].source_hash == ""  # the next run tries again
 
 
@@ -86,9 +86,9 @@ def test_a_query_that_does_not_fit() -> None:
 
 def test_how_torch_says_it() -> None:
     cpu = torch.device("cpu")
-    with pytest.raises(MemoryError, match="tried to allocate"), _out_of_memory_told(cpu):
+    with pytest.raises(MemoryError, match="tried to allocate"), out_of_memory_told(cpu):
         torch.empty(10**14)
-    with pytest.raises(MemoryError, match="CUDA"), _out_of_memory_told(cpu):
+    with pytest.raises(MemoryError, match="CUDA"), out_of_memory_told(cpu):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-    with pytest.raises(RuntimeError, match="shapes"), _out_of_memory_told(cpu):
+    with pytest.raises(RuntimeError, match="shapes"), out_of_memory_told(cpu):
         raise RuntimeError("shapes do not match")
