@@ -15,9 +15,8 @@ with the scale and log2 e multiplied into the queries
     s = q' k^T        w = 2^s        out = (w v) / (sum of w)
 
 which goes over the scores once where softmax goes three times. Where a sum leaves the range of its type, the block is
-done again with the maximum taken off. Keys are centred first, each row's mean taken off: softmax does not see it, as it
-adds the same number to all scores of a query, and scores become smaller. That matters in bfloat16, which rounds scores
-(torch's own kernel keeps them in float32): attention that is very sharp is less exact than there.
+done again with the maximum taken off. In bfloat16 scores are rounded, where torch's own kernel keeps them in float32:
+attention that is very sharp (scores of 20 and more) is less exact than there.
 
 Blocks of scores stay below `_CACHED` bytes, so that they are used before they leave the cache. With a sliding window a
 block of queries meets only the keys near it: the cost is linear in the length of a row.
@@ -203,7 +202,6 @@ def _blocks(query: torch.Tensor, reach: int | None) -> Iterator[_Block]:
 def _by_products(groups: list[_Rows], total: torch.Tensor, reach: int | None) -> None:
     """The way of a CPU; `total` is that of all groups together."""
     for rows in groups:
-        rows.key.sub_(rows.key.mean(dim=1, keepdim=True))
         _attend(rows, reach, shifted=False)
     if not _in_range(total):
         for rows in groups:
