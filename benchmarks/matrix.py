@@ -7,6 +7,7 @@ counts against us. The second is measured: `torch.matmul` on the shapes of the m
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,10 @@ def weighted_rate(work: Sequence[tuple[float, float]]) -> float:
 
 
 def matmul_rates(shape: ModelShape, dtype: str) -> dict[str, float]:
-    """Operations per second of `torch.matmul` on each linear shape, best of many runs, and `all` weighted by FLOPs."""
+    """Operations per second of `torch.matmul` on each linear shape, and `all` weighted by FLOPs.
+
+    The median of many runs: a short burst at a higher clock is no rate that seconds of work can hold.
+    """
     rates: dict[str, float] = {}
     work = []
     for outputs, inputs, count in shape.linear_shapes:
@@ -77,10 +81,10 @@ def _matmul_rate(outputs: int, inputs: int, dtype: str) -> float:
     kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
     with torch.inference_mode():
         left, weight = torch.randn(ROWS, inputs).to(kind), torch.randn(outputs, inputs).to(kind)
-        best, runs, stop = float("inf"), 0, time.perf_counter() + _SECONDS
-        while runs < _LEAST_RUNS or time.perf_counter() < stop:
+        taken: list[float] = []
+        stop = time.perf_counter() + _SECONDS
+        while len(taken) < _LEAST_RUNS or time.perf_counter() < stop:
             began = time.perf_counter()
             torch.matmul(left, weight.T)
-            best = min(best, time.perf_counter() - began)
-            runs += 1
-    return 2.0 * ROWS * outputs * inputs / best
+            taken.append(time.perf_counter() - began)
+    return 2.0 * ROWS * outputs * inputs / statistics.median(taken)
