@@ -28,7 +28,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import torch
@@ -106,19 +105,14 @@ def packed_attention(
     return flat[-1].index_select(0, back).view(1, -1, heads, size), None
 
 
-_LAYOUTS: WeakKeyDictionary[Packing, dict[tuple[int, torch.device], tuple[torch.Tensor, torch.Tensor]]]
-_LAYOUTS = WeakKeyDictionary()
-"""What a batch's layers have in common: `Packing.by_head` on their device."""
-
-
 def _by_head(packing: Packing, heads: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """`Packing.by_head` on the device, worked out once for all layers of a batch."""
     import torch
 
-    known = _LAYOUTS.setdefault(packing, {})
-    if (heads, device) not in known:
+    if heads not in packing.placed:
         cells, back = (torch.from_numpy(index).to(device) for index in packing.by_head(heads))
-        known[heads, device] = cells, back
-    return known[heads, device]
+        packing.placed[heads] = cells, back
+    return packing.placed[heads]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ The rows come sorted by length, longest first, and attention takes rows of like 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import torch
 
     from ctxindex.encoding.tokenizer import Ids
 
@@ -43,11 +44,6 @@ class Group:
         return -(-self.lengths[0] // _ALIKE) * _ALIKE
 
     @property
-    def stop(self) -> int:
-        """The end of its tokens."""
-        return self.start + sum(self.lengths)
-
-    @property
     def cells(self) -> int:
         """Tokens, with those that fill rows up to the longest."""
         return len(self.lengths) * self.longest
@@ -57,11 +53,13 @@ class Group:
 class Packing:
     """Where the rows lie: row i has `lengths[i]` tokens, directly behind row i - 1; longest first.
 
-    The tokens of row i look at the first `attended[i]` of it; None means at all of it.
+    The tokens of row i look at the first `attended[i]` of it; None means at all of it. `placed` is for attention, which
+    keeps there what the layers of a batch have in common, by their number of heads.
     """
 
     lengths: tuple[int, ...]
     attended: tuple[int, ...] | None = None
+    placed: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def starts(self) -> tuple[int, ...]:

@@ -78,16 +78,6 @@ def test_an_encoder_comes_back_from_its_stored_spec(
     assert restore_encoder(stored, device="cpu").spec == spec
 
 
-def test_a_spec_from_before_there_were_windows_to_choose_is_still_read(dense: Path) -> None:
-    for options in ({"method": "late", "anchor": 8}, {"method": "independent"}):
-        spec = load(dense, **options).spec
-        values = IndexSpec(1, ChunkerSpec("recursive", 128, "tokens", 0), spec).to_json()
-        del values["encoder"]["windows"]
-        stored = IndexSpec.from_json(values).encoder
-        assert stored == spec
-        assert restore_encoder(stored, device="cpu").spec == spec
-
-
 TOKEN_WINDOW = {"join": "raw", "windows": "token-window"}
 
 

@@ -45,7 +45,7 @@ def test_positions_behind_a_padding_token_are_those_of_transformers() -> None:
 def test_groups_hold_every_row_once(lengths: tuple[int, ...]) -> None:
     groups = Packing(lengths).groups
     assert tuple(length for group in groups for length in group.lengths) == lengths
-    ends = [0, *(group.stop for group in groups)]
+    ends = [0, *(group.start + sum(group.lengths) for group in groups)]
     assert [group.start for group in groups] == ends[:-1]
     for group in groups:
         assert group.longest % 16 == 0
