@@ -87,7 +87,7 @@ class Settings:
         self, given: Mapping[str, Any], environ: Mapping[str, str] | None = None, folder: Path | None = None
     ) -> None:
         flags = {name: (value, f"--{name.replace('_', '-')}") for name, value in given.items() if value is not None}
-        self._given = {name: _typed(name, value, flag) for name, (value, flag) in flags.items()}
+        self._given = {name: typed(name, value, flag) for name, (value, flag) in flags.items()}
         self._environ = os.environ if environ is None else environ
         self._file, self._values = _read_file(folder or Path.cwd())
 
@@ -97,7 +97,7 @@ class Settings:
         if name in self._given:
             return Setting(self._given[name], f"--{name.replace('_', '-')}")
         if self._environ.get(variable):
-            return Setting(_typed(name, self._environ[variable], variable), variable)
+            return Setting(typed(name, self._environ[variable], variable), variable)
         if name in self._values:
             return Setting(self._from_file(name), str(self._file))
         return Setting(None, "default")
@@ -112,7 +112,7 @@ class Settings:
         return name if self._file is None else str(self._file.parent / name)
 
     def _from_file(self, name: str) -> Any:
-        value = _typed(name, self._values[name], str(self._file))
+        value = typed(name, self._values[name], str(self._file))
         if self._file is None:
             return value
         folder = self._file.parent
@@ -149,7 +149,8 @@ def _known(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
     return named
 
 
-def _typed(name: str, value: Any, origin: str) -> Any:
+def typed(name: str, value: Any, origin: str) -> Any:
+    """`value` as the type of the setting `name`; raises ConfigError, which names `origin`, where it is none."""
     kind = SETTINGS[name]
     if kind is bool:
         return _flag(name, value, origin)

@@ -1,0 +1,117 @@
+"""What is evaluated on: documents, queries, and where in the documents the answers stand.
+
+Relevance is in characters of a document's text, never in chunks, so that one set serves every way of cutting. A set
+whose answers are whole documents (BEIR, or questions without spans) ranks documents instead: a document scores as its
+best chunk does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from ctxindex.chunking.spans import Span
+from ctxindex.errors import UsageError
+from ctxindex.types import Document
+
+Level: TypeAlias = Literal["chunk", "document"]
+"""What is ranked: chunks, or documents."""
+
+
+class DatasetError(UsageError):
+    """A dataset that cannot be evaluated on as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldSpan:
+    """Evidence for a query: `text[start:end]` of the document `doc_id`, in characters."""
+
+    doc_id: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query, and what answers it: spans, or in a set that ranks documents, grades of 0 and more by doc_id."""
+
+    query_id: str
+    text: str
+    spans: tuple[GoldSpan, ...] = ()
+    grades: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def doc_ids(self) -> frozenset[str]:
+        """The documents that hold an answer."""
+        return frozenset(span.doc_id for span in self.spans) | {name for name, grade in self.grades.items() if grade}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named corpus with queries.
+
+    `units` are the spans of the set's own chunks by doc_id, in the order of the text, where it has any (paragraphs,
+    say), and `given` says that they are what the set means to be ranked.
+    """
+
+    name: str
+    documents: tuple[Document, ...]
+    queries: tuple[Query, ...]
+    units: Mapping[str, tuple[Span, ...]] | None = None
+    given: bool = False
+
+    @property
+    def level(self) -> Level:
+        """What is ranked."""
+        return "chunk" if any(query.spans for query in self.queries) else "document"
+
+
+def check(dataset: Dataset) -> Dataset:
+    """The dataset itself, once it is known to make sense.
+
+    Raises:
+        DatasetError: with the first thing that does not.
+    """
+    name = dataset.name
+    if not dataset.documents:
+        raise DatasetError(f"{name}: there are no documents")
+    if not dataset.queries:
+        raise DatasetError(f"{name}: there are no queries")
+    _require_unique("doc_id", name, (document.doc_id for document in dataset.documents))
+    _require_unique("query_id", name, (query.query_id for query in dataset.queries))
+    lengths = {document.doc_id: len(document.text) for document in dataset.documents}
+    level = dataset.level
+    for query in dataset.queries:
+        _check_query(query, level, lengths, name)
+    return dataset
+
+
+def _check_query(query: Query, level: Level, lengths: Mapping[str, int], name: str) -> None:
+    where = f"{name}: query {query.query_id!r}"
+    if not query.text.strip():
+        raise DatasetError(f"{where} has no text")
+    if level == "chunk" and not query.spans:
+        raise DatasetError(f"{where} has no span, others have: give all of them start and end, or none")
+    if level == "document" and not query.doc_ids:
+        raise DatasetError(f"{where} has no relevant document")
+    for span in query.spans:
+        length = lengths.get(span.doc_id)
+        if length is None:
+            raise DatasetError(f"{where} is about the document {span.doc_id!r}, which the set does not have")
+        if not 0 <= span.start < span.end <= length:
+            raise DatasetError(
+                f"{where} has the span [{span.start}, {span.end}), outside of the {length:,} characters of "
+                f"{span.doc_id!r}"
+            )
+    missing = next((doc_id for doc_id in query.grades if doc_id not in lengths), None)
+    if missing is not None:
+        raise DatasetError(f"{where} is about the document {missing!r}, which the set does not have")
+
+
+def _require_unique(what: str, name: str, values: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            raise DatasetError(f"{name}: the {what} {value!r} occurs twice")
+        seen.add(value)
