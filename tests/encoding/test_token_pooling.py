@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.cluster import hierarchy  # type: ignore[import-untyped]
-from scipy.spatial.distance import squareform  # type: ignore[import-untyped]
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import squareform
 
 from ctxindex.encoding.token_pooling import pool_tokens, ward_labels
 from ctxindex.stores.conformance.samples import unit_vectors

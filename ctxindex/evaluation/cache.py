@@ -1,0 +1,169 @@
+"""Vectors kept on disk between runs, so that an evaluation that was killed goes on where it was.
+
+A cache holds vectors by a key of everything that decides them (`key_of`), in segments: safetensors files that are
+written under another name and then renamed, so that what is there is whole. It may be deleted at any time without a
+change in results. Segments of several processes at work do not meet: each has a name of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ctxindex import __version__
+from ctxindex.errors import ConfigError
+from ctxindex.spec import FORMAT_VERSION, EncoderSpec
+from ctxindex.types import ChunkedDocument
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_log = logging.getLogger("ctxindex")
+
+_SEGMENT_BYTES = 64 << 20
+"""A segment is written when it holds so much, or is asked for: what a killed run loses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Vectors of one document as of `EncodedDocument`, as precise as a store has them, and the seconds they took."""
+
+    vectors: npt.NDArray[np.floating]
+    lengths: tuple[int, ...] | None
+    seconds: float
+
+
+class Cache(Protocol):
+    """Where vectors are kept."""
+
+    def find(self, keys: Collection[str]) -> Iterator[tuple[str, Kept]]:
+        """What is kept under any of `keys`."""
+        ...
+
+    def keep(self, key: str, kept: Kept) -> None:
+        """Keep vectors; on disk after `flush` at the latest."""
+        ...
+
+    def flush(self) -> None:
+        """Write what is not on disk yet."""
+        ...
+
+
+class MemoryCache:
+    """Implements `Cache` for the length of a run."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Kept] = {}
+
+    def find(self, keys: Collection[str]) -> Iterator[tuple[str, Kept]]:
+        """See `Cache.find`."""
+        for key in keys:
+            if key in self._kept:
+                yield key, self._kept[key]
+
+    def keep(self, key: str, kept: Kept) -> None:
+        """See `Cache.keep`."""
+        self._kept[key] = kept
+
+    def flush(self) -> None:
+        """Nothing."""
+
+
+class DiskCache:
+    """Implements `Cache` in the folder of one encoder; `root` is made where it does not exist.
+
+    Raises:
+        ConfigError: nothing can be written there.
+    """
+
+    def __init__(self, root: Path, spec: EncoderSpec) -> None:
+        self._folder = root / fingerprint(spec)[:32]
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot keep vectors in {root}: {error.strerror}; --no-cache keeps none") from None
+        self._open: dict[str, Kept] = {}
+
+    def find(self, keys: Collection[str]) -> Iterator[tuple[str, Kept]]:
+        """See `Cache.find`. A file that cannot be read counts as not there."""
+        from safetensors import SafetensorError, safe_open
+
+        self.flush()
+        wanted, given = set(keys), set[str]()
+        for file in sorted(self._folder.glob("*.safetensors")):
+            try:
+                with safe_open(file, framework="numpy") as segment:
+                    here = _entries(segment.metadata())
+                    for key in (wanted - given) & here.keys():
+                        given.add(key)
+                        lengths = here[key]["lengths"]
+                        vectors = segment.get_tensor(key)
+                        yield key, Kept(vectors, lengths and tuple(lengths), float(here[key]["seconds"]))
+            except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+                _log.warning("the cached vectors in %s are not readable and are made again: %s", file.name, error)
+
+    def keep(self, key: str, kept: Kept) -> None:
+        """See `Cache.keep`."""
+        self._open[key] = kept
+        if sum(one.vectors.nbytes for one in self._open.values()) >= _SEGMENT_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """See `Cache.flush`. Where the disk is full, the run goes on without."""
+        from safetensors.numpy import save_file
+
+        if not self._open:
+            return
+        name = uuid.uuid4().hex
+        written = self._folder / f"{name}.tmp"
+        entries = {key: {"lengths": kept.lengths, "seconds": kept.seconds} for key, kept in self._open.items()}
+        try:
+            tensors = {key: kept.vectors for key, kept in self._open.items()}
+            save_file(tensors, written, metadata={"entries": json.dumps(entries)})
+            written.replace(self._folder / f"{name}.safetensors")
+        except OSError as error:
+            _log.warning("vectors could not be kept in %s: %s", self._folder, error)
+            with suppress(OSError):
+                written.unlink()
+        self._open = {}
+
+
+def default_folder() -> Path:
+    """Where vectors are kept if nobody says otherwise: $XDG_CACHE_HOME/ctxindex/vectors, or ~/.cache.
+
+    Raises:
+        ConfigError: there is no home.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctxindex" / "vectors"
+    except RuntimeError:
+        raise ConfigError("there is no home folder to keep vectors in: --cache DIR, or --no-cache") from None
+
+
+def fingerprint(spec: EncoderSpec) -> str:
+    """sha256 of everything about an encoder that decides vectors, and of our version; where its files lie does not."""
+    return _digest([__version__, FORMAT_VERSION, {**asdict(spec), "model": None}])
+
+
+def key_of(document: ChunkedDocument) -> str:
+    """sha256 of everything about a document that an encoder may read."""
+    source = document.document
+    return _digest([source.title, source.text, [[chunk.start, chunk.end, chunk.text] for chunk in document.chunks]])
+
+
+def _entries(metadata: dict[str, str] | None) -> dict[str, Any]:
+    entries: dict[str, Any] = json.loads((metadata or {}).get("entries", "{}"))
+    return entries
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False, sort_keys=True).encode()).hexdigest()

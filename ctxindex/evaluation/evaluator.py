@@ -1,0 +1,187 @@
+"""From configurations to runs: makes the scorer of each, and keeps the vectors.
+
+A model is loaded once for all corpora that a configuration is run on. Vectors are kept in a cache, by everything that
+decides them, so a run that is repeated, killed or varied encodes only what it has not met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ctxindex.chunking import load_chunker
+from ctxindex.encoding import Encoder, load_encoder, open_checkpoint
+from ctxindex.encoding.encoder import DEFAULT_MODEL
+from ctxindex.encoding.tokenizer import ModelTokenizer
+from ctxindex.errors import ConfigError
+from ctxindex.evaluation.bm25 import Bm25
+from ctxindex.evaluation.cache import Cache, DiskCache, Kept, MemoryCache, key_of
+from ctxindex.evaluation.configuration import STORED, Configuration, Prefix
+from ctxindex.evaluation.corpus import Corpus
+from ctxindex.evaluation.prefixes import Before, headings_before, put_before, title_before
+from ctxindex.evaluation.results import Run, SweepPoint
+from ctxindex.evaluation.run import evaluate
+from ctxindex.evaluation.scoring import Encoded, Reader, Scorer
+from ctxindex.metering import Meter
+from ctxindex.spec import ChunkerSpec
+from ctxindex.types import ChunkedDocument, Chunker
+
+
+class Watch(Protocol):
+    """Who is told how far an evaluation is."""
+
+    def begin(self, corpus: Corpus, configuration: Configuration) -> None:
+        """A corpus is about to be indexed by a configuration."""
+        ...
+
+    def advance(self, tokens: int) -> None:
+        """That many content tokens more are through the model."""
+        ...
+
+    def done(self, doc_id: str, failure: str | None) -> None:
+        """A document is ready, or has failed for the reason given."""
+        ...
+
+    def end(self, run: Run) -> None:
+        """The queries are answered, too."""
+        ...
+
+
+class Unwatched(Watch):
+    """An evaluation that nobody watches."""
+
+    def begin(self, corpus: Corpus, configuration: Configuration) -> None:
+        """Nothing."""
+
+    def advance(self, tokens: int) -> None:
+        """Nothing."""
+
+    def done(self, doc_id: str, failure: str | None) -> None:
+        """Nothing."""
+
+    def end(self, run: Run) -> None:
+        """Nothing."""
+
+
+WriteContexts = Callable[[Sequence[ChunkedDocument]], Mapping[str, Sequence[str]]]
+"""A line of context for every chunk, by doc_id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What an index holds: the encoder that made it, and the vectors of each document in the order of its chunks."""
+
+    encoder: Encoder
+    vectors: Mapping[str, Kept]
+
+
+class Evaluator:
+    """Evaluates configurations on corpora.
+
+    Args:
+        device: where models run.
+        threads: of the CPU; None takes those this process may use.
+        trust_remote_code: let Python code in a model's folder run.
+        cache: the folder that vectors are kept in; None keeps them for as long as this object is there.
+        seed: of the intervals.
+        watch: told how far it is.
+        contexts: writes the lines of `+context`.
+        stored: what the index that is evaluated holds, if it is one.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        trust_remote_code: bool = False,
+        cache: Path | None = None,
+        seed: int = 0,
+        watch: Watch | None = None,
+        contexts: WriteContexts | None = None,
+        stored: Stored | None = None,
+    ) -> None:
+        self._machine: dict[str, Any] = {"threads": threads, "trust_remote_code": trust_remote_code}
+        self._device = device
+        self._cache = cache
+        self._seed = seed
+        self._watch = watch or Unwatched()
+        self._contexts = contexts
+        self._stored = stored
+        self._memory: dict[Any, MemoryCache] = {}
+
+    def run(
+        self, configuration: Configuration, corpora: Sequence[Corpus], points: Sequence[SweepPoint | None] | None = None
+    ) -> Iterator[Run]:
+        """The configuration on each corpus; `points` says where on a curve each stands.
+
+        Raises:
+            ModelError: the model cannot be found or used.
+            ConfigError: a setting does not fit the model or the method.
+            MissingDependencyError: the extra `eval` is not installed.
+        """
+        reader = self._reader(configuration.prefix)
+        if configuration.method == "bm25":
+            scorer: Scorer = Bm25(reader, self._watch.done)
+            model, notes = "", {"method": "bm25"}
+        else:
+            scorer, encoder = self._encoded(configuration, corpora, reader)
+            model, notes = encoder.spec.model, {"method": encoder.spec.method, "dtype": encoder.spec.dtype}
+        for corpus, point in zip(corpora, points or [None] * len(corpora), strict=True):
+            self._watch.begin(corpus, configuration)
+            run = evaluate(corpus, configuration, scorer, model=model, seed=self._seed, point=point, notes=notes)
+            self._watch.end(run)
+            yield run
+
+    def _encoded(
+        self, configuration: Configuration, corpora: Sequence[Corpus], reader: Reader
+    ) -> tuple[Scorer, Encoder]:
+        if configuration.method == STORED:
+            if self._stored is None:
+                raise ConfigError("stored vectors are those of an index: give a file of questions, and --index NAME")
+            held = _held(self._stored, corpora)
+            return Encoded(self._stored.encoder, held, done=self._watch.done), self._stored.encoder
+        options = configuration.options()
+        meter = Meter(on_tokens=self._watch.advance)
+        encoder = load_encoder(options.model_name, options.encoder_options(self._device, **self._machine), meter)
+        return Encoded(encoder, self._vectors(encoder), reader, self._watch.done), encoder
+
+    def _vectors(self, encoder: Encoder) -> Cache:
+        if self._cache is None:
+            return self._memory.setdefault(encoder.spec, MemoryCache())
+        return DiskCache(self._cache, encoder.spec)
+
+    def _reader(self, prefix: Prefix | None) -> Reader:
+        if prefix is None:
+            return lambda documents: documents
+        if prefix == "context":
+            return self._with_contexts
+        before: Before = title_before if prefix == "title" else headings_before
+        return lambda documents: put_before(documents, before)
+
+    def _with_contexts(self, documents: Sequence[ChunkedDocument]) -> Sequence[ChunkedDocument]:
+        if self._contexts is None:
+            raise ConfigError("a language model has to write the lines of context: say which with --llm MODEL")
+        lines = self._contexts(documents)
+        return put_before(documents, lambda document, chunk: lines[document.doc_id][chunk.ordinal])
+
+
+def chunker_of(spec: ChunkerSpec, model: str | None, *, trust_remote_code: bool = False) -> Chunker:
+    """The chunker that an index with this model would have.
+
+    Raises:
+        ModelError: the model cannot be found.
+        ConfigError: the chunker's settings cannot be used.
+    """
+    checkpoint = open_checkpoint(model or DEFAULT_MODEL, trust_remote_code=trust_remote_code)
+    return load_chunker(spec, ModelTokenizer(checkpoint.backbone, lower_case=checkpoint.lower_case))
+
+
+def _held(stored: Stored, corpora: Sequence[Corpus]) -> Cache:
+    held = MemoryCache()
+    for corpus in corpora:
+        for one in corpus.documents:
+            held.keep(key_of(one), stored.vectors[one.document.doc_id])
+    return held
