@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxindex.chunking import CHUNKERS
 from ctxindex.cli.options import (
+    SectionedCommand,
     chosen_store,
+    chunk_options,
     device_option,
+    encoder_options,
     json_option,
     loading_options,
     model_option,
     store_options,
     trust_option,
-    window_size,
 )
 from ctxindex.cli.output import plural, print_json
 from ctxindex.cli.progress import choose
-from ctxindex.spec import ISOLATED, JOINS, METHODS, OWNERS, POOLINGS, WINDOWS
+from ctxindex.spec import METHODS
 
 if TYPE_CHECKING:
     from ctxindex.index import Index
@@ -27,51 +28,22 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 3
 _SHOWN = 10
-_MAX_TOKENS = "Size of a window; model: what it was trained with.  [default: what it can read]"
-_JOIN = "Late methods: chunks joined by separators, or the text as it stands.  [default: sep]"
-_POOLING = "Late methods: which special tokens first and last chunk own; strict: none.  [default: strict]"
-_WINDOWS = "Late methods, long documents; token-window: with --join raw; full: rotary models.  [default: window]"
-_WINDOW_OVERLAP = "Late methods: tokens read beyond a window's chunks.  [default: 1/32 of it; token-window: 1/4]"
-_ANCHOR = "Late methods: begin each later window with the document's first N tokens.  [default: 0]"
-_ANCHOR_TITLE = "Late methods: begin each window with the document's title."
-_OWNER = "Late methods: centre gives a chunk to one window; first, mean: windows share chunks.  [default: centre]"
-_BLEND = "Late: weight of the vector of the chunk alone, 0 to less than 1.  [default: 0]"
-_ISOLATED = "Late, with --blend: the chunk alone, or with its title.  [default: chunk]"
-_DTYPE = "float32, bfloat16, float16, or auto: the fastest here that keeps quality.  [default: auto]"
-_FORCE_MEAN = "Take means of token states although the model was not trained for them."
 
 
-@click.command("ingest")
+@click.command("ingest", cls=SectionedCommand)
 @click.argument("paths", nargs=-1, required=True)
-@store_options
-@model_option("minilm, a model folder, or owner/name on the hub.  [default: minilm]")
 @click.option("--method", type=click.Choice(METHODS), help="How chunks become vectors.  [default: the model's own]")
-@click.option("--chunk-size", type=int, metavar="N", help="Most a chunk may have, overlap included.  [default: 128]")
-@click.option("--chunk-unit", type=click.Choice(["tokens", "chars"]), help="What sizes count.  [default: tokens]")
-@click.option("--chunk-overlap", type=int, metavar="N", help="What a chunk repeats of the one before.  [default: 0]")
-@click.option("--chunker", type=click.Choice(CHUNKERS), help="Where to cut.  [default: markdown]")
-@click.option("--max-tokens", type=window_size, metavar="N|model", help=_MAX_TOKENS)
-@click.option("--join", type=click.Choice(JOINS), help=_JOIN)
-@click.option("--pooling", type=click.Choice(POOLINGS), help=_POOLING)
-@click.option("--windows", type=click.Choice(WINDOWS), help=_WINDOWS)
-@click.option("--window-overlap", type=int, metavar="N", help=_WINDOW_OVERLAP)
-@click.option("--anchor", type=int, metavar="N", help=_ANCHOR)
-@click.option("--anchor-title", is_flag=True, default=None, help=_ANCHOR_TITLE)
-@click.option("--owner", type=click.Choice(OWNERS), help=_OWNER)
-@click.option("--blend", type=float, metavar="B", help=_BLEND)
-@click.option("--isolated", type=click.Choice(ISOLATED), help=_ISOLATED)
-@click.option("--dims", type=int, metavar="N", help="Keep the first N numbers of a vector.  [default: all]")
-@click.option("--force-mean", is_flag=True, default=None, help=_FORCE_MEAN)
-@trust_option
-@click.option("--dtype", metavar="NAME", help=_DTYPE)
-@click.option("--pool-factor", type=int, metavar="N", help="Late interaction: keep 1/N of the vectors.  [default: 1]")
-@click.option("--skiplist", type=click.Choice(["none", "model"]), help="Late interaction: tokens to leave out.")
-@device_option
-@loading_options
 @click.option("--retry-failed", is_flag=True, help="Try documents again that failed and have not changed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; load no model, write nothing.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @json_option
+@store_options
+@loading_options
+@chunk_options
+@model_option("minilm, a model folder, or owner/name on the hub.  [default: minilm]")
+@trust_option
+@device_option
+@encoder_options
 @click.pass_context
 def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None:
     """Index the files under PATHS: new and changed documents are encoded and replaced, the rest is left alone.

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxindex.cli.options import device_option, json_option, model_option, store_options, trust_option
+from ctxindex.cli.options import SectionedCommand, device_option, json_option, model_option, store_options, trust_option
 from ctxindex.cli.output import print_json, print_passage
 
 if TYPE_CHECKING:
     from ctxindex.types import Hit
 
 
-@click.command("search")
+@click.command("search", cls=SectionedCommand)
 @click.argument("query")
 @click.option("-k", "k", type=click.IntRange(min=1), default=5, show_default=True, help="Hits to return.")
 @click.option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxindex.cli.options import json_option, store_options
+from ctxindex.cli.options import SectionedCommand, json_option, store_options
 from ctxindex.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ _LATE = ("join", "pooling", "windows", "overlap", "owner", "anchor", "anchor_tit
 _OTHER = ("pool_factor", "skiplist", "force_mean")
 
 
-@click.command("status")
+@click.command("status", cls=SectionedCommand)
 @store_options
 @json_option
 def command(as_json: bool, **place: Any) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctxindex.cli.options import (
+    SectionedCommand,
     chosen_store,
     device_option,
     json_option,
@@ -30,7 +31,7 @@ _SAMPLE = "Documents to compare, drawn from those whose sources are found."
 _WORST_FIRST: tuple[DocumentVerdict, ...] = ("differs", "failed", "changed", "agrees")
 
 
-@click.command("verify")
+@click.command("verify", cls=SectionedCommand)
 @click.argument("paths", nargs=-1)
 @store_options
 @model_option("Where the index's model is now, if it has moved.")
