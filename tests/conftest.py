@@ -34,14 +34,19 @@ def _float32_unless_said() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def contracts() -> Path:
-    """The folder of evaluation contracts; a test that asks for it skips where it is absent, and fails in CI."""
-    folder = SHARED_DATA / "contracts"
-    if not folder.is_dir():
+def shared_data() -> Path:
+    """The folder of all shared sets; a test that asks for it skips where it is absent, and fails in CI."""
+    if not SHARED_DATA.is_dir():
         if os.environ.get("CI"):
-            pytest.fail(f"CI runs with the shared data, and {folder} is not there")
+            pytest.fail(f"CI runs with the shared data, and {SHARED_DATA} is not there")
         pytest.skip("the shared evaluation data is not beside this checkout")
-    return folder
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def contracts(shared_data: Path) -> Path:
+    """The folder of evaluation contracts."""
+    return shared_data / "contracts"
 
 
 @pytest.fixture(scope="session")

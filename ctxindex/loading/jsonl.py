@@ -82,7 +82,15 @@ def parse_line(data: bytes, *, max_chars: int) -> tuple[str, Parsed]:
     Raises:
         LineError: where the line is no document.
     """
-    values = _parse_json(data)
+    return parse_document(parse_object(data), max_chars=max_chars)
+
+
+def parse_document(values: dict[str, Any], *, max_chars: int) -> tuple[str, Parsed]:
+    """The doc_id and the content of one line that was decoded before.
+
+    Raises:
+        LineError: where the line is no document.
+    """
     doc_id = _doc_id(values)
     try:
         return doc_id, _parsed(values, max_chars)
@@ -90,7 +98,12 @@ def parse_line(data: bytes, *, max_chars: int) -> tuple[str, Parsed]:
         raise LineError(error.reason, doc_id=doc_id, transient=error.transient) from None
 
 
-def _parse_json(data: bytes) -> dict[str, Any]:
+def parse_object(data: bytes) -> dict[str, Any]:
+    """The JSON object on one line.
+
+    Raises:
+        LineError: where there is none.
+    """
     try:
         values = json.loads(data.decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
@@ -115,11 +128,11 @@ def _doc_id(values: dict[str, Any]) -> str:
     if value is None:
         raise LineError('has no "doc_id"')
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise LineError(f'"doc_id" is {_type(value)}, not a string')
+        raise LineError(f'"doc_id" is {type_name(value)}, not a string')
     doc_id = str(value)
     if not doc_id.strip():
         raise LineError('"doc_id" is empty')
-    _check_unicode(doc_id, "doc_id", error=LineError)
+    check_unicode(doc_id, "doc_id", error=LineError)
     return doc_id
 
 
@@ -128,16 +141,16 @@ def _parsed(values: dict[str, Any], max_chars: int) -> Parsed:
     if text is None:
         raise DocumentError('has no "text"')
     if not isinstance(text, str):
-        raise DocumentError(f'"text" is {_type(text)}, not a string')
+        raise DocumentError(f'"text" is {type_name(text)}, not a string')
     check_chars(len(text), max_chars)
-    _check_unicode(text, "text")
+    check_unicode(text, "text")
     title = values.get("title")
     if title is not None and not isinstance(title, str):
-        raise DocumentError(f'"title" is {_type(title)}, not a string')
-    _check_unicode(title or "", "title")
+        raise DocumentError(f'"title" is {type_name(title)}, not a string')
+    check_unicode(title or "", "title")
     metadata = values.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
-        raise DocumentError(f'"metadata" is {_type(metadata)}, not an object')
+        raise DocumentError(f'"metadata" is {type_name(metadata)}, not an object')
     return Parsed(text, title=clean_title(title), metadata=_flat(metadata or {}))
 
 
@@ -148,7 +161,7 @@ def _flat(metadata: dict[str, Any]) -> dict[str, Any]:
         prefix, level = pending.pop()
         for key, value in level.items():
             name = f"{prefix}{key}"
-            _check_unicode(name, "metadata")
+            check_unicode(name, "metadata")
             if isinstance(value, dict):
                 pending.append((f"{name}.", value))
             elif name in flat:
@@ -162,21 +175,23 @@ def _scalars(value: Any, name: str) -> Any:
     items = value if isinstance(value, list) else [value]
     for item in items:
         if isinstance(item, (dict, list)):
-            raise DocumentError(f'"metadata" has {_type(item)} in the list "{name}": only plain values can be kept')
+            raise DocumentError(f'"metadata" has {type_name(item)} in the list "{name}": only plain values can be kept')
         if isinstance(item, float) and not math.isfinite(item):
             raise DocumentError(f'"metadata" has a number too big in "{name}"')
         if isinstance(item, str):
-            _check_unicode(item, "metadata")
+            check_unicode(item, "metadata")
     return value
 
 
-def _check_unicode(text: str, field: str, *, error: type[DocumentError] = DocumentError) -> None:
+def check_unicode(text: str, field: str, *, error: type[DocumentError] = DocumentError) -> None:
+    """Raise `error` where the text of a field does not encode to UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as broken:
         raise error(f'"{field}" holds a lone surrogate (\\u{ord(text[broken.start]):04x}): not valid Unicode') from None
 
 
-def _type(value: Any) -> str:
+def type_name(value: Any) -> str:
+    """What a JSON value is, in a sentence."""
     names = {dict: "an object", list: "a list", bool: "true or false", str: "a string"}
     return names.get(type(value), "a number")
