@@ -39,6 +39,8 @@ OUTSIDE = {
     "huggingface_hub": {"encoding", "training"},
     "langchain_text_splitters": {"chunking"},
     "llama_index": {"integrations/llama_index"},
+    "matplotlib": {"evaluation/report"},
+    "jinja2": {"evaluation/report"},
     "click": {"cli"},
     "tqdm": {"cli"},
     "lancedb": set(),
