@@ -1,0 +1,123 @@
+"""`ctxindex eval`: what a method finds on documents with questions, and what it gains over others."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ctxindex.cli.options import (
+    SectionedCommand,
+    chunk_options,
+    device_option,
+    encoder_options,
+    json_option,
+    llm_options,
+    model_option,
+    store_options,
+    trust_option,
+)
+from ctxindex.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from ctxindex.evaluation import Comparison, Run
+
+SOME_FAILED = 3
+_METHOD = "late, late-interaction, independent, bm25 …; repeatable.  [default: the model's own]"
+_COMPARE = "More configurations on the same chunks, as in bm25,late,anchor=64; repeatable."
+_CHUNKS = "The set's own chunks, or cut anew.  [default: its own where it is made of chunks]"
+_SWEEP = "chunk-size, corpus-size (NAME=V1,V2,… for values of your own), or lambda=FOLDER of models."
+_CACHE = "Where vectors are kept for the next run.  [default: ~/.cache/ctxindex/vectors]"
+
+
+@click.command("eval", cls=SectionedCommand)
+@click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
+@click.option("--method", "methods", multiple=True, metavar="METHOD", help=_METHOD)
+@click.option("--compare", multiple=True, metavar="CONFIG,…", help=_COMPARE)
+@click.option("--questions", metavar="FILE", help="Questions about the documents that DATASET holds, as JSONL.")
+@click.option("--chunks", type=click.Choice(["given", "cut"]), help=_CHUNKS)
+@click.option("--sweep", metavar="NAME", help=_SWEEP)
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Sub-corpora of each size.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of intervals and tests.")
+@click.option("--report", metavar="DIR", help="Write a page with plots and the failing queries, and CSVs.")
+@click.option("--cache", metavar="DIR", help=_CACHE)
+@click.option("--no-cache", is_flag=True, help="Keep no vectors, and read none.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@json_option
+@chunk_options
+@model_option("minilm, a model folder, or owner/name on the hub.  [default: minilm]")
+@trust_option
+@device_option
+@encoder_options
+@llm_options
+@store_options
+@click.pass_context
+def command(ctx: click.Context, /, **given: Any) -> None:
+    """Rank all chunks of each DATASET for its questions, and measure: nDCG@10, recall, MRR@10, documents hit.
+
+    \b
+    DATASET is
+      a folder with documents.jsonl and queries.jsonl (answers are spans), or
+      a BEIR folder, a folder or hub name in ConTEB's format, or
+      files or a folder of them, with --questions FILE, or
+      a file of questions alone, about the documents of an index (--index, --path).
+
+    \b
+    A configuration is a method, then settings by the names of flags:
+      independent                 every chunk alone      bm25          words
+      late,anchor=64              in its document        bm25+title    with the title before each chunk
+      independent+title           also +headings         contextual    with a line by a language model (--llm)
+      model=./tuned,blend=0.3     the model's own method
+    The first is what the others are compared with. Flags of this command go for those of --method.
+
+    A run that was interrupted goes on from the vectors it kept.
+    """  # noqa: D301  # \b is click's mark for lines that are not to be wrapped
+    from ctxindex.cli.evaluating import Request, evaluate
+
+    as_json, report = given.pop("as_json"), given.pop("report")
+    request = Request.of(given)
+    runs, comparisons = evaluate(request)
+    if report is not None:
+        _write_report(Path(report), runs, comparisons, request)
+    if as_json:
+        from ctxindex.evaluation.report import as_json as values
+
+        print_json(values(runs, comparisons))
+    else:
+        _print(runs, comparisons)
+        _print_next(runs, request, report)
+    if any(run.failed or run.corpus.unreadable for run in runs):
+        ctx.exit(SOME_FAILED)
+
+
+def _print(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> None:
+    from ctxindex.evaluation.report import tables
+
+    for number, (title, rows) in enumerate(tables(runs, comparisons)):
+        click.echo(("\n" if number else "") + title)
+        print_table(rows)
+    for run in runs:
+        for doc_id, reason in {**run.corpus.unreadable, **run.failed}.items():
+            click.echo(f"  failed  {run.corpus.name}, {run.name}: {doc_id}: {reason}", err=True)
+
+
+def _print_next(runs: Sequence[Run], request: Any, report: str | None) -> None:
+    if report is not None:
+        click.echo(f"\nReport: {Path(report) / 'index.html'}")
+        return
+    again = ["ctxindex", "eval", *map(shlex.quote, request.datasets)]
+    if len({run.name for run in runs}) == 1:
+        click.echo(f"\nNext: {' '.join(again)} --compare bm25,independent,late  (what others find on the same chunks)")
+    else:
+        click.echo("\nNext: the same with --report DIR, for plots and the questions that fail")
+
+
+def _write_report(folder: Path, runs: Sequence[Run], comparisons: Sequence[Comparison], request: Any) -> None:
+    from ctxindex.evaluation.report import write_report
+
+    command = shlex.join(["ctxindex", *sys.argv[1:]])
+    write_report(folder, runs, comparisons, command=command, settings=request.described())
