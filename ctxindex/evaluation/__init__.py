@@ -1,0 +1,3 @@
+"""How well an index finds: what it is measured with, and what it is measured against."""
+
+from __future__ import annotations
