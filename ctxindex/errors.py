@@ -8,6 +8,7 @@
     │   ├── StoreError                     the vector database
     │   │   └── IndexNotFoundError         the database answers, but holds no such index
     │   ├── ModelError                     the model's files
+    │   ├── GenerationError                the language model that writes contexts and queries
     │   └── MissingDependencyError         an optional package; names the pip install
     └── MismatchError             exit 5   the index was built with another spec
 
@@ -55,6 +56,10 @@ class IndexNotFoundError(StoreError):
 
 class ModelError(UnreachableError):
     """The model's files are missing, damaged, or of a layout that cannot be used for the method asked for."""
+
+
+class GenerationError(UnreachableError):
+    """The language model behind a text generator cannot be reached, refuses, or gives no answer that can be read."""
 
 
 class MissingDependencyError(UnreachableError):

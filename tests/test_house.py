@@ -41,6 +41,7 @@ OUTSIDE = {
     "llama_index": {"integrations/llama_index"},
     "matplotlib": {"evaluation/report"},
     "jinja2": {"evaluation/report"},
+    "openai": {"integrations/llama_index"},
     "click": {"cli"},
     "tqdm": {"cli"},
     "lancedb": set(),
@@ -123,3 +124,4 @@ def test_importing_the_package_and_the_facade_is_cheap() -> None:
     heavy = {"torch", "transformers", "llama_index", "langchain_text_splitters", "lancedb", "qdrant_client", "pyarrow"}
     assert not loaded_by("import ctxindex") & (heavy | {"numpy", "click"})
     assert not loaded_by("import ctxindex.index, ctxindex.cli.ingest, ctxindex.cli.search") & heavy
+    assert not loaded_by("import ctxindex.llm, ctxindex.evaluation.contextual") & (heavy | {"numpy", "openai"})
