@@ -15,7 +15,7 @@ import click
 import ctxindex
 from ctxindex.errors import CtxIndexError
 
-COMMANDS = ("ingest", "search", "status", "verify", "models", "version")
+COMMANDS = ("ingest", "search", "status", "verify", "eval", "models", "version")
 INTERRUPTED = 130
 
 
@@ -60,7 +60,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo(
-            "Interrupted. What an ingest has finished is in the index; the same command goes on from there.",
+            "Interrupted. What is finished is kept (in the index, or in the cache of an evaluation); "
+            "the same command goes on from there.",
             err=True,
         )
         sys.exit(INTERRUPTED)

@@ -23,10 +23,12 @@ CONTEXT = "Context (methods late and late-interaction)"
 INTERACTION = "Late interaction"
 STORE = "Store"
 SOURCES = "Sources"
+LLM = "Language model (configurations with +context)"
 
 _ADVICE = {
     CONTEXT: "What a chunk is read with. For documents longer than the model reads (512 tokens for MiniLM), try "
     "--anchor 64 --anchor-title first: they tell every window what its document is about.",
+    LLM: "Reads each document once a chunk, which costs. Answers are kept in the cache folder and asked for only once.",
 }
 
 
@@ -201,6 +203,15 @@ _ENCODER = (
 )
 
 
+_LLM = (
+    _option(LLM, "--llm", metavar="NAME", help="Who writes; the key is read from OPENAI_API_KEY."),
+    _option(LLM, "--llm-url", metavar="URL", help="Of an endpoint that speaks OpenAI's protocol.  [default: OpenAI]"),
+    _option(
+        LLM, "--llm-price", metavar="IN,OUT", help="Of a million prompt and completion tokens, to be told the cost."
+    ),
+)
+
+
 def _all(options: tuple[Callable[[Any], Any], ...], command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
@@ -235,6 +246,11 @@ def encoder_options(command: Command) -> Command:
 def device_option(command: Command) -> Command:
     """--device and --threads."""
     return _all(_DEVICE, command)
+
+
+def llm_options(command: Command) -> Command:
+    """--llm, --llm-url and --llm-price: the language model that writes contexts."""
+    return _all(_LLM, command)
 
 
 def json_option(command: Command) -> Command:

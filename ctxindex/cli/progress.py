@@ -1,4 +1,8 @@
-"""How far an ingest or a verification is, on standard error: bars on a terminal, elsewhere a line now and then."""
+"""How far long work is, on standard error: bars on a terminal, elsewhere a line now and then.
+
+`Bars` and `Lines` follow documents on their way through the model, for an ingest or a verification; `EvaluationBars`
+and `EvaluationLines` do so for every run of an evaluation.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import click
 from ctxindex.cli.output import plural
 
 if TYPE_CHECKING:
+    from ctxindex.evaluation import Configuration, Corpus, Run
     from ctxindex.indexing import Plan
 
 _EVERY = 10.0
@@ -23,13 +28,17 @@ class Bars:
 
     def start(self, plan: Plan) -> None:
         """Draw the bars; none where there is nothing to do."""
+        self.open(len(plan.work))
+
+    def open(self, documents: int) -> None:
+        """Draw the bars for so many documents."""
         from tqdm import tqdm
 
         self._documents: Any = None
-        if plan.work:
+        if documents:
             # Documents end in groups, as batches mix them, so the time that is left cannot be told from their number.
             bar = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}"
-            self._documents = tqdm(total=len(plan.work), desc="documents", bar_format=bar, leave=False, ncols=60)
+            self._documents = tqdm(total=documents, desc="documents", bar_format=bar, leave=False, ncols=60)
             self._tokens = tqdm(desc="tokens", unit=" tokens", unit_scale=True, leave=False, ncols=60)
 
     def advance(self, tokens: int) -> None:
@@ -56,11 +65,15 @@ class Lines:
 
     def start(self, plan: Plan) -> None:
         """Say what will be done."""
-        self._total = len(plan.work)
+        self.open(len(plan.work), self._opening(plan))
+
+    def open(self, documents: int, opening: str) -> None:
+        """Begin to count so many documents, and say `opening` where there are any."""
+        self._total = documents
         self._tokens = self._done = 0
         self._began = self._said = time.monotonic()
-        if plan.work:
-            _say(self._opening(plan))
+        if documents:
+            _say(opening)
 
     def advance(self, tokens: int) -> None:
         """Count, and speak when it is time."""
@@ -84,6 +97,52 @@ def choose(quiet: bool, opening: Callable[[Plan], str] | None = None) -> Bars | 
     if quiet:
         return None
     return Bars() if sys.stderr.isatty() else Lines(opening or _to_ingest)
+
+
+class EvaluationBars(Bars):
+    """Implements `ctxindex.evaluation.evaluator.Watch`: bars for each run, and a line of what it found."""
+
+    def begin(self, corpus: Corpus, configuration: Configuration) -> None:
+        """Draw the bars anew."""
+        self.open(len(corpus.documents))
+
+    def end(self, run: Run) -> None:
+        """Take them away, and say what came of it."""
+        self.close()
+        _say(_found(run))
+
+
+class EvaluationLines(Lines):
+    """Implements `ctxindex.evaluation.evaluator.Watch` with a line before each run and one of what it found."""
+
+    def __init__(self) -> None:
+        super().__init__(_to_ingest)
+
+    def begin(self, corpus: Corpus, configuration: Configuration) -> None:
+        """Say what comes."""
+        what = f"{plural(len(corpus.documents), 'document')}, {plural(corpus.n_chunks, 'chunk')}"
+        self.open(len(corpus.documents), f"{corpus.name}, {configuration.name or 'default method'}: {what}")
+
+    def end(self, run: Run) -> None:
+        """Say what came of it."""
+        _say(_found(run))
+
+
+def choose_watch(quiet: bool) -> EvaluationBars | EvaluationLines | None:
+    """As `choose`, for an evaluation."""
+    if quiet:
+        return None
+    return EvaluationBars() if sys.stderr.isatty() else EvaluationLines()
+
+
+def _found(run: Run) -> str:
+    cached = " (vectors were there already)" if run.cached == run.corpus.n_chunks else ""
+    at = "" if run.point is None else f", {run.point.name} {run.point.value:g}"
+    return (
+        f"{run.corpus.name}, {run.name or 'default method'}{at}: nDCG@10 {100 * run.metrics['ndcg@10'].mean:.1f}, "
+        f"indexed in {run.seconds['index']:.1f} s{cached}, {len(run.corpus.queries):,} queries "
+        f"in {run.seconds['search']:.1f} s"
+    )
 
 
 def _to_ingest(plan: Plan) -> str:

@@ -33,6 +33,9 @@ document it belongs to. Do not repeat or judge what the passage says. Your whole
 === End of the passage ==="""
 """Asks for the context of one passage; our own words."""
 
+_COMPLETION = 40
+"""Tokens of a line, to tell the cost beforehand."""
+
 LONGEST = 600
 """Characters of the longest line of context. The prompt asks for one sentence; more is no longer context."""
 
@@ -151,6 +154,44 @@ def _excerpt(text: str, chunk: Chunk, room: int) -> str:
         return text[: half + half] + _GAP
     end = start + half
     return text[:half] + _GAP + text[start:end] + (_GAP if end < len(text) else "")
+
+
+class ContextWriter:
+    """Writes the lines that an evaluation asks for, and says what they cost, before and after.
+
+    Args:
+        generator: who writes.
+        price: of its tokens, where it is known.
+        say: told the statements, each one line.
+    """
+
+    def __init__(
+        self, generator: CachedGenerator, price: Price | None = None, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self._generator = generator
+        self._price = price
+        self._say = say
+
+    def __call__(self, documents: Sequence[ChunkedDocument]) -> dict[str, tuple[str, ...]]:
+        """A line for every chunk, by doc_id; errors as of `write_contexts`."""
+        calls, prompt = estimate(documents)
+        tokens = Tokens(prompt, calls * _COMPLETION)
+        self._say(
+            f"{self._generator.name} writes {calls:,} lines of context: about {_counts(tokens)}"
+            f"{_cost(tokens, self._price)}, less what is kept from earlier runs"
+        )
+        lines = write_contexts(documents, self._generator)
+        self._say(f"contexts: {self.cost}")
+        return {one.document.doc_id: written for one, written in zip(documents, lines, strict=True)}
+
+    @property
+    def cost(self) -> str:
+        """What was spent so far, in words."""
+        return describe_usage(self._generator.usage, self._price)
+
+    def notes(self) -> dict[str, str]:
+        """What is told of a run whose contexts were written here: by whom, at what cost, asked how."""
+        return {"llm": self._generator.name, "llm_cost": self.cost, "llm_prompt": PROMPT}
 
 
 def _counts(tokens: Tokens) -> str:

@@ -6,8 +6,8 @@ decides them, so a run that is repeated, killed or varied encodes only what it h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,8 +65,16 @@ class Unwatched(Watch):
         """Nothing."""
 
 
-WriteContexts = Callable[[Sequence[ChunkedDocument]], Mapping[str, Sequence[str]]]
-"""A line of context for every chunk, by doc_id."""
+class WriteContexts(Protocol):
+    """Writes lines of context: `ctxindex.evaluation.contextual.ContextWriter`."""
+
+    def __call__(self, documents: Sequence[ChunkedDocument]) -> Mapping[str, Sequence[str]]:
+        """A line for every chunk, by doc_id."""
+        ...
+
+    def notes(self) -> Mapping[str, str]:
+        """What is to be told of a run with these lines."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +140,8 @@ class Evaluator:
         for corpus, point in zip(corpora, points or [None] * len(corpora), strict=True):
             self._watch.begin(corpus, configuration)
             run = evaluate(corpus, configuration, scorer, model=model, seed=self._seed, point=point, notes=notes)
+            if configuration.prefix == "context" and self._contexts is not None:
+                run = replace(run, notes={**run.notes, **self._contexts.notes()})
             self._watch.end(run)
             yield run
 

@@ -60,7 +60,7 @@ def parse_sweep(text: str) -> Sweep:
         raise ConfigError(f"--sweep {text} is none of {', '.join(SWEEPS)}, as in --sweep chunk-size=64,128,256")
     if known == "lambda":
         if not value:
-            raise ConfigError("--sweep lambda needs a folder of models: --sweep lambda=FOLDER with FOLDER/lambda-0.1, …")
+            raise ConfigError("--sweep lambda needs a folder of models: --sweep lambda=FOLDER, with FOLDER/lambda-0.1")
         return Sweep(known, models=_family(Path(value)))
     if equals and not re.fullmatch(r"\d+(,\d+)*", value):
         raise ConfigError(f"--sweep {text}: sizes are whole numbers, as in --sweep {name}=64,128,256")
@@ -89,7 +89,7 @@ def family_of(sweep: Sweep, configuration: Configuration) -> list[tuple[SweepPoi
 
 
 def sub_corpora(corpus: Corpus, sweep: Sweep, seeds: int) -> list[tuple[SweepPoint, Corpus]]:
-    """Sub-corpora of each size, for each of the seeds 0 to `seeds` - 1; the whole corpus counts once.
+    """Sub-corpora of each size, for each of the seeds 0 to `seeds` - 1.
 
     Raises:
         ConfigError: the smallest size holds the answers to no query.
@@ -100,8 +100,7 @@ def sub_corpora(corpus: Corpus, sweep: Sweep, seeds: int) -> list[tuple[SweepPoi
     found: list[tuple[SweepPoint, Corpus]] = []
     for seed in range(seeds):
         order, queries = _draw(corpus, sizes[0], seed)
-        for size in sizes:
-            found.append((SweepPoint(sweep.name, size, seed), corpus.part(order[:size], queries)))
+        found += [(SweepPoint(sweep.name, size, seed), corpus.part(order[:size], queries)) for size in sizes]
     return found
 
 

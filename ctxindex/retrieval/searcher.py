@@ -25,7 +25,7 @@ class Searcher:
         if encoder.spec.dim != dim:
             raise MismatchError(f"the model gives {encoder.spec.dim} dimensions, the index has {dim}")
         self.store = store
-        self._encoder = encoder
+        self.encoder = encoder
         self._lock = threading.Lock()
 
     def search(self, query: str, k: int = 5, where: Filter | None = None) -> list[Hit]:
@@ -52,5 +52,5 @@ class Searcher:
         if not isinstance(query, str) or not query.strip():
             raise UsageError("the query is empty" if isinstance(query, str) else f"a query is text, not {query!r}")
         with self._lock:
-            vector: FloatArray = self._encoder.encode_queries([query])[0]
+            vector: FloatArray = self.encoder.encode_queries([query])[0]
         return vector
