@@ -62,8 +62,8 @@ def dataset_of(
     for number, (text, gold) in enumerate(questions):
         spans = tuple(GoldSpan(doc_id, *units[doc_id][piece]) for doc_id, piece in gold)
         grades = {doc_id: 1 for doc_id, _ in gold}
-        answer = {"spans": spans} if level == "chunk" else {"grades": grades}
-        queries.append(Query(f"q{number}", text, **answer))  # type: ignore[arg-type]
+        answer: dict[str, Any] = {"spans": spans} if level == "chunk" else {"grades": grades}
+        queries.append(Query(f"q{number}", text, **answer))
     return Dataset(name, tuple(document for document, _ in made), tuple(queries), units, given)
 
 
@@ -79,7 +79,8 @@ def people(**more: Any) -> Corpus:
 def vectors_of(text: str, count: int, dim: int) -> FloatArray:
     """Unit vectors that a text has by chance, the same in every process."""
     drawn = np.random.default_rng(zlib.crc32(text.encode())).normal(size=(count, dim))
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    unit: FloatArray = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def length_of(text: str) -> int:

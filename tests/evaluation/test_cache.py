@@ -95,9 +95,7 @@ def test_a_model_may_move_and_a_version_of_ours_may_not(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "junk", "header", "foreign", "folder"])
-def test_what_cannot_be_read_counts_as_not_there(
-    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_cannot_be_read_counts_as_not_there(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     cache = DiskCache(tmp_path, SPEC)
     cache.keep("a", kept())
     cache.flush()
@@ -172,9 +170,7 @@ def test_a_segment_is_written_when_it_is_big_or_took_long(tmp_path: Path, monkey
     assert len(dict(cache.find(["a", "b", "c", *map(str, range(6))]))) == 9
 
 
-def test_where_nothing_can_be_written_the_run_goes_on_without(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_where_nothing_can_be_written_the_run_goes_on_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = DiskCache(tmp_path / "root", SPEC)
     cache.keep("a", kept())
     shutil.rmtree(tmp_path / "root")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctxindex.config import SETTINGS
 from ctxindex.errors import ConfigError
-from ctxindex.evaluation.configuration import BASELINES, WINDOWED, Configuration, parse_configurations
+from ctxindex.evaluation.configuration import BASELINES, PREFIXES, WINDOWED, Configuration, Prefix, parse_configurations
 from ctxindex.indexing.options import IndexOptions
 
 ALLOWED = [
@@ -24,10 +24,8 @@ VALUES: dict[type, st.SearchStrategy[Any]] = {
     float: st.floats(0, 1),
     str: st.text("abc./=-_ é:", min_size=1, max_size=12).map(str.strip).filter(bool),
 }
-METHODS = st.sampled_from(
-    [("late", None), ("late-interaction", None), ("stored", None)]
-    + [(method, prefix) for method in ("bm25", "independent") for prefix in (None, "title", "headings", "context")]
-)
+PREFIXED: list[tuple[str, Prefix | None]] = [(one, prefix) for one in ("bm25", "independent") for prefix in PREFIXES]
+METHODS = st.sampled_from([*((method, None) for method in (*BASELINES, "stored")), *PREFIXED])
 
 
 @st.composite
@@ -155,7 +153,7 @@ def test_common_settings_go_where_nothing_is_said() -> None:
 
 
 def test_what_goes_with_windows_is_what_independent_has_none_of() -> None:
-    common = {name: 1 for name in ALLOWED}
+    common = dict.fromkeys(ALLOWED, 1)
     assert set(common) - set(Configuration("independent").over(common).settings) == set(WINDOWED)
 
 

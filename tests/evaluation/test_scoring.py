@@ -35,7 +35,9 @@ def scores_of(scorer: Scorer, queries: Sequence[str] = ASKED) -> FloatArray:
 def expected(corpus: Corpus, encoder: FakeEncoder, queries: Sequence[str] = ASKED) -> FloatArray:
     """Every query's words with every chunk's words, one at a time; of single vectors there is one each."""
     texts = [chunk.text for one in corpus.documents for chunk in one.chunks]
-    rows = [[(encoder.vectors(query) @ encoder.vectors(text).T).max(axis=1).sum() for text in texts] for query in queries]
+    rows = [
+        [(encoder.vectors(query) @ encoder.vectors(text).T).max(axis=1).sum() for text in texts] for query in queries
+    ]
     return np.array(rows, dtype=np.float32)
 
 
