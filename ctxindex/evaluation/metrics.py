@@ -30,8 +30,6 @@ _OF_ITEMS = {
     "mrr@10": "recip_rank",
 }
 _OF_DOCUMENTS = {"document_hit@1": "success_1", "document_hit@5": "success_5", "document_hit@10": "success_10"}
-_NOWHERE = "\N{REPLACEMENT CHARACTER}"
-"""The name of an answer that no ranking can hold."""
 
 
 def item_metrics(
@@ -70,8 +68,7 @@ def _evaluate(
     except ImportError:
         raise MissingDependencyError("pytrec-eval-terrier", extra="eval", purpose="an evaluation") from None
     judged = {
-        str(query): {names[number]: int(grade) for number, grade in grades.items()} or {_NOWHERE: 1}
-        for query, grades in enumerate(gold)
+        str(query): {names[number]: int(grade) for number, grade in grades.items()} for query, grades in enumerate(gold)
     }
     found = {
         str(query): {
@@ -83,7 +80,7 @@ def _evaluate(
     }
     evaluator = pytrec_eval.RelevanceEvaluator(judged, set(measures.values()))
     results = evaluator.evaluate(found)
-    nothing = dict.fromkeys(measures.values(), 0.0)  # a query without any hit is missing from the answer
+    nothing = dict.fromkeys(measures.values(), 0.0)  # a query without any hit or answer is missing
     return {
         name: np.array([results.get(str(query), nothing)[measure] for query in range(len(gold))])
         for name, measure in measures.items()

@@ -91,12 +91,20 @@ def length_of(text: str) -> int:
 class FakeEncoder:
     """Implements `Encoder`: the vectors of a text are `vectors_of` it; documents of `failing` give none.
 
-    It takes all documents in before it gives the first out, and gives them out in reverse.
+    It takes all documents in before it gives the first out, and gives them out in reverse; or one by one.
     """
 
     tokenizer: Any = None
 
-    def __init__(self, *, dim: int = 6, multivector: bool = False, failing: Sequence[str] = (), **spec: Any) -> None:
+    def __init__(
+        self,
+        *,
+        dim: int = 6,
+        multivector: bool = False,
+        failing: Sequence[str] = (),
+        one_by_one: bool = False,
+        **spec: Any,
+    ) -> None:
         values: dict[str, Any] = {
             "model": "fake",
             "digest": "0",
@@ -110,10 +118,11 @@ class FakeEncoder:
         }
         self.spec = EncoderSpec(dim=dim, multivector=multivector, **values)
         self.failing = set(failing)
+        self.one_by_one = one_by_one
         self.encoded: list[str] = []
 
     def encode_documents(self, documents: Iterable[ChunkedDocument]) -> Iterator[EncodedDocument | FailedDocument]:
-        for one in reversed(list(documents)):
+        for one in documents if self.one_by_one else reversed(list(documents)):
             self.encoded.append(one.document.doc_id)
             yield self._encode(one)
 

@@ -165,6 +165,8 @@ def test_settings_are_those_of_an_index() -> None:
 
 def test_what_a_configuration_is_called() -> None:
     assert Configuration().name == "default"
+    assert Configuration("late", None, {"anchor_title": False}).name == "late,anchor-title=false"
+    assert Configuration("late", None, {"anchor_title": True, "blend": 0.5}).name == "late,anchor-title,blend=0.5"
     assert Configuration(None, None, {"anchor": 1}).method_name == "default"
     assert Configuration("independent", "context", {"dims": 4}).method_name == "independent+context"
     assert [one.needs_model for one in parse_configurations(["bm25+title,stored,late,independent", "dims=4"])] == [

@@ -12,14 +12,14 @@ import pytest
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.errors import ConfigError, ModelError
-from ctxindex.evaluation import Configuration, Corpus, Run, parse_configurations
+from ctxindex.evaluation import Configuration, Corpus, Dataset, GoldSpan, Query, Run, cut, parse_configurations
 from ctxindex.evaluation.cache import Kept
 from ctxindex.evaluation.evaluator import Evaluator, Stored, chunker_of
 from ctxindex.evaluation.results import SweepPoint
 from ctxindex.spec import ChunkerSpec
-from ctxindex.types import ChunkedDocument, Document, EncodedDocument
+from ctxindex.types import ChunkedDocument, Document, EncodedDocument, Section
 from tests.encoding.tiny import save_sentence_transformer
-from tests.evaluation.builders import PEOPLE, QUESTIONS, FakeEncoder, corpus_of, people
+from tests.evaluation.builders import PEOPLE, QUESTIONS, FakeEncoder, corpus_of, people, pieces
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +123,12 @@ def test_vectors_are_shared_by_what_decides_the_same_vectors(tiny: str, tmp_path
 
 
 def test_a_prefix_is_found_by_its_words(tiny: str) -> None:
-    corpus = corpus_of(PEOPLE, [("Pioneers", [("curie", 1)])], titles={"curie": "Pioneers of physics"})
-    assert run(Evaluator(), "bm25", corpus).values["document_hit@10"].tolist() == [0]
-    assert run(Evaluator(), "bm25+title", corpus).values["document_hit@1"].tolist() == [1]
-    assert run(Evaluator(), "bm25+headings", corpus).values["document_hit@1"].tolist() == [1]
+    sections = (Section(0, ("Childhood",)),)
+    document, spans = pieces("curie", PEOPLE["curie"], title="Pioneers of physics", sections=sections)
+    asked = tuple(Query(text, text, (GoldSpan("curie", *spans[0]),)) for text in ("Poland", "pioneers", "childhood"))
+    corpus = cut(Dataset("set", (document,), asked, {"curie": spans}), None)
+    for text, found in (("bm25", [0, 0, 0]), ("bm25+title", [0, 1, 0]), ("bm25+headings", [0, 1, 1])):
+        assert run(Evaluator(), text, corpus).values["document_hit@1"].tolist() == found, text
 
 
 def test_a_prefix_before_independent_chunks_is_encoded_with_them(minilm_independent: LocalEncoder) -> None:

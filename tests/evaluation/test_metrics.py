@@ -43,7 +43,7 @@ def rankings(draw: st.DrawFn) -> tuple[list[str], FloatArray, Gold]:
     values = st.sampled_from([-math.inf, 0.0, 1.0, 2.0, 3.0, -math.inf])
     row = st.lists(values, min_size=len(names), max_size=len(names))
     scores = np.array(draw(st.lists(row, min_size=queries, max_size=queries)), dtype=np.float32)
-    grades = st.dictionaries(st.integers(0, len(names) - 1), st.integers(0, 3), max_size=6)
+    grades = st.dictionaries(st.integers(0, len(names) - 1), st.integers(0, 3), max_size=16)
     return names, scores, draw(st.lists(grades, min_size=queries, max_size=queries))
 
 

@@ -133,11 +133,13 @@ def test_only_what_is_new_is_encoded_and_all_are_told() -> None:
     assert sorted(told) == sorted(PEOPLE)
 
 
-def test_documents_of_the_same_text_all_have_vectors() -> None:
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_documents_of_the_same_text_all_have_vectors(one_by_one: bool) -> None:
     texts = {"a": ["one", "two"], "b": ["one", "two"], "c": ["three"], "d": ["one", "two"]}
     corpus = corpus_of(texts, [("what", [("a", 0)])])
     told: list[str] = []
-    scorer = Encoded(FakeEncoder(), MemoryCache(), done=lambda doc_id, failure: told.append(doc_id))
+    encoder = FakeEncoder(one_by_one=one_by_one)
+    scorer = Encoded(encoder, MemoryCache(), done=lambda doc_id, failure: told.append(doc_id))
     scorer.index(corpus)
     found = scores_of(scorer)
     np.testing.assert_array_equal(found[:, :2], found[:, 2:4])
