@@ -129,4 +129,7 @@ def test_importing_the_package_and_the_facade_is_cheap() -> None:
     heavy |= {"mteb"}
     assert not loaded_by("import ctxindex") & (heavy | {"numpy", "click"})
     assert not loaded_by("import ctxindex.index, ctxindex.cli.ingest, ctxindex.cli.search") & heavy
-    assert not loaded_by("import ctxindex.llm, ctxindex.evaluation.contextual") & (heavy | {"numpy", "openai"})
+    assert not loaded_by("import ctxindex.llm") & (heavy | {"numpy", "openai"})
+    for_evaluation = {"bm25s", "jinja2", "matplotlib", "openai", "pytrec_eval", "scipy"}
+    rooms = "import ctxindex.evaluation, ctxindex.evaluation.contextual, ctxindex.cli.eval, ctxindex.cli.evaluating"
+    assert not loaded_by(rooms) & (heavy | for_evaluation)
