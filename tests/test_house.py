@@ -36,7 +36,7 @@ OUTSIDE = {
     "torch": {"encoding", "training"},
     "transformers": {"encoding", "training"},
     "tokenizers": {"encoding", "training"},
-    "huggingface_hub": {"encoding", "training"},
+    "huggingface_hub": {"encoding", "training", "evaluation/datasets"},
     "langchain_text_splitters": {"chunking"},
     "llama_index": {"integrations/llama_index"},
     "click": {"cli"},
@@ -44,7 +44,8 @@ OUTSIDE = {
     "lancedb": set(),
     "qdrant_client": set(),
     "qdrant_edge": set(),
-    "pyarrow": set(),
+    "pyarrow": {"evaluation/datasets"},
+    "yaml": {"evaluation/datasets"},
     "ctxindex_lancedb": set(),
     "ctxindex_qdrant": set(),
 }
@@ -121,3 +122,5 @@ def test_importing_the_package_and_the_facade_is_cheap() -> None:
     heavy = {"torch", "transformers", "llama_index", "langchain_text_splitters", "lancedb", "qdrant_client", "pyarrow"}
     assert not loaded_by("import ctxindex") & (heavy | {"numpy", "click"})
     assert not loaded_by("import ctxindex.index, ctxindex.cli.ingest, ctxindex.cli.search") & heavy
+    datasets = loaded_by("import ctxindex.evaluation, ctxindex.evaluation.datasets")
+    assert not datasets & (heavy | {"huggingface_hub", "yaml"})
