@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -163,6 +163,7 @@ def test_numbers_count_and_not_the_order_of_rows(tmp_path: Path, caplog: pytest.
     assert "set: the rows of 1 documents are not in the order" in caplog.text
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.text(st.sampled_from("a_0 1é\n"), min_size=1).filter(str.strip), min_size=1, max_size=4, unique=True),
     st.integers(1, 12),
