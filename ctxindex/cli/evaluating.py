@@ -19,7 +19,7 @@ from ctxindex.evaluation.cache import default_folder
 from ctxindex.evaluation.comparing import compare
 from ctxindex.evaluation.configuration import STORED, WINDOWED
 from ctxindex.evaluation.contextual import ContextWriter
-from ctxindex.evaluation.datasets import open_dataset
+from ctxindex.evaluation.datasets import open_dataset, open_index_questions
 from ctxindex.evaluation.evaluator import Evaluator, Stored, chunker_of
 from ctxindex.evaluation.study import Study
 from ctxindex.evaluation.sweeps import parse_sweep
@@ -130,15 +130,15 @@ def evaluate(request: Request) -> tuple[list[Run], list[Comparison]]:
 def _datasets(request: Request, opened: ExitStack) -> tuple[list[Dataset], Stored | None]:
     if not request.of_index:
         return [open_dataset(name, questions=request.given["questions"]) for name in request.datasets], None
-    from ctxindex.evaluation.datasets.questions import open_index_questions
     from ctxindex.index import Index
 
     names = (*_PLACE, "model", "device", "threads")
     settings = {name: request.settings.get(name) for name in names}
     index = opened.enter_context(Index.open(**settings, trust_remote_code=request.given["trust_remote_code"]))
     searcher = index.searcher()
-    dataset, vectors = open_index_questions(searcher.store, Path(request.datasets[0]))
-    return [dataset], Stored(searcher.encoder, vectors)
+    file = request.datasets[0]
+    dataset, vectors = open_index_questions(file, searcher.store, Path(file).stem)
+    return [dataset], Stored.of(searcher.encoder, dataset, vectors)
 
 
 def _cache(request: Request) -> Path | None:
