@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
+from ctxindex.evaluation.corpus import Corpus
 from ctxindex.evaluation.report import words
 from ctxindex.evaluation.report.grouping import (
     HEADLINE,
@@ -31,7 +32,7 @@ def tables(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> Iterator[t
     """
     for name, here in by_dataset(runs).items():
         if rows := summary_rows(plain(here)):
-            yield _heading(name, plain(here)[0]), rows
+            yield f"{name}: {described(plain(here)[0].corpus)} (points of 100, [95 % interval])", rows
         for sweep, swept in by_sweep(here).items():
             yield f"{name}: {_sweep_heading(sweep, swept)}", sweep_rows(swept)
         if rows := comparison_rows([one for one in comparisons if one.dataset == name]):
@@ -95,12 +96,12 @@ def aligned(rows: Rows, left: int = 1) -> Rows:
     return [tuple(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
-def _heading(name: str, run: Run) -> str:
-    corpus = run.corpus
+def described(corpus: Corpus) -> str:
+    """How much there is to find, and among how much."""
     ranked = f"{len(corpus.documents):,} documents"
     if corpus.level == "chunk":
         ranked = f"{corpus.n_chunks:,} chunks of {ranked}"
-    return f"{name}: {len(corpus.queries):,} queries, {ranked} (points of 100, [95 % interval])"
+    return f"{len(corpus.queries):,} queries, {ranked}"
 
 
 def _sweep_heading(sweep: str, runs: Sequence[Run]) -> str:
