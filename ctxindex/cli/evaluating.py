@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +57,19 @@ class Request:
         Raises:
             ConfigError: one is none, or a flag goes with none of them.
         """
-        common = {name: self.settings.get(name) for name in IndexOptions.names() if name not in ("method", *_CHUNKING)}
-        common = {name: value for name, value in common.items() if value is not None}
-        of_models = {name: value for name, value in common.items() if name not in WINDOWED}
+        names = [name for name in IndexOptions.names() if name not in ("method", *_CHUNKING)]
+        said = {name: value for name in names if (value := self.settings.get(name)) is not None}
+        windowed = {name: value for name, value in said.items() if name in WINDOWED}
+        common = {name: value for name, value in said.items() if name not in WINDOWED}
         methods = self.given["methods"] or [self.settings.get("method") or (STORED if self.of_index else "")]
         main = parse_configurations([method for method in methods if method]) or [Configuration()]
-        if len(main) == 1:  # what does not fit is refused, as by an ingest
-            main = [Configuration(one.method, one.prefix, {**common, **one.settings}) for one in main]
-        else:
-            main = [one.over(common) for one in main]
-        found = [*main, *(one.over(of_models) for one in parse_configurations(self.given["compare"]))]
+        if windowed and not any(one.needs_model for one in main):
+            flag = f"--{next(iter(windowed)).replace('_', '-')}"
+            raise ConfigError(f"{flag} goes with methods that read chunks in their documents, not with {main[0].name}")
+        if len(main) == 1 and main[0].needs_model:  # what does not fit is refused, as by an ingest
+            main = [replace(main[0], settings={**windowed, **main[0].settings}, common=common)]
+        found = [one.over(windowed, common) for one in main]
+        found += [one.over({}, common) for one in parse_configurations(self.given["compare"])]
         return [one for number, one in enumerate(found) if one not in found[:number]]
 
     @property
