@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-import ctxindex
 from ctxindex.cli.progress import choose_watch
 from ctxindex.config import SETTINGS, Settings
 from ctxindex.errors import ConfigError, UsageError
@@ -91,7 +90,6 @@ class Request:
         return {
             "chunks": self.given["chunks"] or f"{chunker.name}, at most {chunker.size} {chunker.unit}",
             "seed": self.given["seed"],
-            "ctxindex": ctxindex.__version__,
         }
 
 
