@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ctxindex")
 
 _SEGMENT_BYTES = 64 << 20
-"""A segment is written when it holds so much, or is asked for: what a killed run loses."""
+_SEGMENT_SECONDS = 30.0
+"""A segment is written when it holds so much, took so long to make, or is asked for: what a killed run loses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ class DiskCache:
         except OSError as error:
             raise ConfigError(f"cannot keep vectors in {root}: {error.strerror}; --no-cache keeps none") from None
         self._open: dict[str, Kept] = {}
+        self._open_bytes = 0
+        self._open_seconds = 0.0
 
     def find(self, keys: Collection[str]) -> Iterator[tuple[str, Kept]]:
         """See `Cache.find`. A file that cannot be read counts as not there."""
@@ -104,21 +107,26 @@ class DiskCache:
                 with safe_open(file, framework="numpy") as segment:
                     here = _entries(segment.metadata())
                     for key in (wanted - given) & here.keys():
-                        given.add(key)
                         lengths = here[key]["lengths"]
                         vectors = segment.get_tensor(key)
-                        yield key, Kept(vectors, lengths and tuple(lengths), float(here[key]["seconds"]))
+                        found = Kept(vectors, lengths and tuple(lengths), float(here[key]["seconds"]))
+                        given.add(key)
+                        yield key, found
             except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
                 _log.warning("the cached vectors in %s are not readable and are made again: %s", file.name, error)
 
     def keep(self, key: str, kept: Kept) -> None:
         """See `Cache.keep`."""
         self._open[key] = kept
-        if sum(one.vectors.nbytes for one in self._open.values()) >= _SEGMENT_BYTES:
+        self._open_bytes += kept.vectors.nbytes
+        self._open_seconds += kept.seconds
+        if self._open_bytes >= _SEGMENT_BYTES or self._open_seconds >= _SEGMENT_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         """See `Cache.flush`. Where the disk is full, the run goes on without."""
+        import numpy as np
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         if not self._open:
@@ -127,14 +135,15 @@ class DiskCache:
         written = self._folder / f"{name}.tmp"
         entries = {key: {"lengths": kept.lengths, "seconds": kept.seconds} for key, kept in self._open.items()}
         try:
-            tensors = {key: kept.vectors for key, kept in self._open.items()}
+            # What is not contiguous would be written as other numbers.
+            tensors = {key: np.ascontiguousarray(kept.vectors) for key, kept in self._open.items()}
             save_file(tensors, written, metadata={"entries": json.dumps(entries)})
             written.replace(self._folder / f"{name}.safetensors")
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             _log.warning("vectors could not be kept in %s: %s", self._folder, error)
             with suppress(OSError):
                 written.unlink()
-        self._open = {}
+        self._open, self._open_bytes, self._open_seconds = {}, 0, 0.0
 
 
 def default_folder() -> Path:

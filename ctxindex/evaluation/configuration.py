@@ -71,7 +71,7 @@ class Configuration:
     @property
     def name(self) -> str:
         """The configuration as it is written."""
-        given = [_written(name, value) for name, value in self.settings.items() if value is not False]
+        given = [_written(name, value) for name, value in self.settings.items()]
         return ",".join([self.method_name, *given] if self.method or not given else given)
 
     @property
@@ -153,7 +153,7 @@ def _with_setting(configuration: Configuration, name: str, value: str | None, te
         raise ConfigError(f"{text!r}: {flag} is given twice")
     if not configuration.needs_model:
         raise ConfigError(f"{text!r}: {configuration.method} reads no model, so {flag} says nothing to it")
-    if value is None and SETTINGS[name] is not bool:
+    if not value and SETTINGS[name] is not bool:
         raise ConfigError(f"{text!r}: {flag} needs a value, as in {flag}=…")
     typed_value = True if value is None else typed(name, value, repr(text))
     return replace(configuration, settings={**configuration.settings, name: typed_value})
@@ -164,4 +164,4 @@ def _flag(name: str) -> str:
 
 
 def _written(name: str, value: Any) -> str:
-    return _flag(name) if value is True else f"{_flag(name)}={value}"
+    return _flag(name) if value is True else f"{_flag(name)}={'false' if value is False else value}"

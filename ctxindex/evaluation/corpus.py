@@ -171,7 +171,7 @@ def _gold(corpus: Corpus) -> tuple[dict[int, int], ...]:
     numbers = {doc_id: number for number, doc_id in enumerate(corpus.document_names)}
     if corpus.level == "document":
         return tuple(
-            {numbers[doc_id]: grade for doc_id, grade in query.grades.items() if doc_id in numbers}
+            {numbers[doc_id]: grade for doc_id, grade in query.grades.items() if grade and doc_id in numbers}
             for query in corpus.queries
         )
     return tuple(_overlapping(corpus, query, numbers) for query in corpus.queries)

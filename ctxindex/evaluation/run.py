@@ -105,8 +105,7 @@ class _Places:
         items, order = (of_documents, self._document_order) if ranks_documents else (scores, self._chunk_order)
         for row in items:
             gold = self._corpus.gold[len(self._gold_ranks)]
-            relevant = [number for number, grade in gold.items() if grade > 0]
-            self._gold_ranks.append(rank_of(row, order, relevant))
+            self._gold_ranks.append(rank_of(row, order, list(gold)))
 
     def values(self) -> dict[str, Values]:
         """Every metric of every query."""

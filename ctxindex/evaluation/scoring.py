@@ -107,16 +107,16 @@ class Encoded:
                 cost.seconds += kept[key].seconds
                 self._done(one.document.doc_id, None)
         since = time.perf_counter()
-        for found in self._encoder.encode_documents(
-            one for key, one in zip(keys, read, strict=True) if key not in kept
-        ):
+        missing = [one for key, one in zip(keys, read, strict=True) if key not in kept]
+        for found in self._encoder.encode_documents(missing):
             now = time.perf_counter()
             number = numbers[found.doc_id if isinstance(found, FailedDocument) else found.document.doc_id]
             self._take(found, keys[number], kept, now - since, cost)
             since = now
         self._cache.flush()
         if not kept:
-            raise CtxIndexError(f"{corpus.name}: no document could be encoded: {next(iter(cost.failed.items()))}")
+            doc_id, reason = next(iter(cost.failed.items()))
+            raise CtxIndexError(f"{corpus.name}: no document could be encoded ({doc_id}: {reason})")
         self._matrix = self._gather(corpus, [kept.get(key) for key in keys])
         cost.seconds += time.perf_counter() - began
         return cost

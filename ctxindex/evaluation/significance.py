@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Values = npt.NDArray[np.float64]
 
 RESAMPLES = 2_000
-"""Of a bootstrap, and of a randomisation test: the least p is 1 / (RESAMPLES + 1)."""
+"""Of a bootstrap, and of a randomisation test: the least p is 2 / (RESAMPLES + 1)."""
 
 CONFIDENCE = 0.95
 _BATCH_NUMBERS = 4_000_000
@@ -48,12 +48,12 @@ def interval(values: Values, seed: int = 0) -> Estimate:
 def paired_p(values: Values, baseline: Values, seed: int = 0) -> float:
     """Two-sided p of a paired randomisation test of the difference of the means.
 
-    Both are (queries,), of the same queries. Where all pairs are equal it is 1.
+    Both are (queries,), of the same queries. Where all pairs are equal, or there is a single one, it is 1.
     Source: Smucker, Allan and Carterette, "A comparison of statistical significance tests for information retrieval
     evaluation", CIKM 2007.
     """
     differences = values - baseline
-    if not differences.any():
+    if len(differences) < 2 or not differences.any():
         return 1.0
     stats = _stats()
     found = stats.permutation_test(

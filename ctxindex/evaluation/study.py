@@ -42,8 +42,13 @@ class Study:
         """The runs, one configuration after the other.
 
         Raises:
+            ConfigError: two datasets have one name.
             CtxIndexError: as of `Evaluator.run`, `cut` and the sweeps; what was run before stays in the cache.
         """
+        names = [dataset.name for dataset in self.datasets]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise ConfigError(f"two datasets are called {name}: their results would be taken for one another")
         places = list(self._places(load_chunker))
         corpora = [corpus for _, corpus in places]
         for configuration in self.configurations:

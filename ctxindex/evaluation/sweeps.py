@@ -70,11 +70,11 @@ def parse_sweep(text: str) -> Sweep:
 def _family(folder: Path) -> tuple[tuple[float, str], ...]:
     if not folder.is_dir():
         raise ConfigError(f"--sweep lambda={folder}: there is no such folder")
-    found = {
-        float(match[1]): str(inner)
-        for inner in sorted(folder.iterdir())
-        if inner.is_dir() and (match := _LAMBDA.search(inner.name))
-    }
+    found: dict[float, str] = {}
+    for inner in sorted(folder.iterdir()):
+        match = _LAMBDA.search(inner.name) if inner.is_dir() else None
+        if match is not None and found.setdefault(float(match[1]), str(inner)) != str(inner):
+            raise ConfigError(f"--sweep lambda={folder}: two folders in it are called lambda-{match[1]}")
     if not found:
         raise ConfigError(f"--sweep lambda={folder}: no folder in it is called lambda-0.1 or the like")
     return tuple(sorted(found.items()))
