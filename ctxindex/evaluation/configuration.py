@@ -54,12 +54,14 @@ _ALLOWED = tuple(name for name in IndexOptions.names() if name not in (*_CHUNKIN
 class Configuration:
     """A method, what it puts before each chunk, and settings other than the defaults, by name.
 
-    `method` None is the model's own.
+    `method` None is the model's own. `common` are settings that it shares with all others, and is not told apart by;
+    those of its own go before them.
     """
 
     method: str | None = None
     prefix: Prefix | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    common: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def method_name(self) -> str:
@@ -80,15 +82,14 @@ class Configuration:
     def options(self) -> IndexOptions:
         """The settings as an index has them."""
         method: Any = self.method
-        return IndexOptions(method=method, **self.settings)
+        return IndexOptions(method=method, **{**self.common, **self.settings})
 
-    def over(self, common: Mapping[str, Any]) -> Configuration:
-        """The same with `common` settings where it says nothing itself, as far as they go with its method."""
+    def over(self, settings: Mapping[str, Any], common: Mapping[str, Any]) -> Configuration:
+        """The same with `settings` and `common` where it says nothing itself, as far as they go with its method."""
         if not self.needs_model:
             return self
-        windowed = self.method not in ("independent",)
-        fitting = {name: value for name, value in common.items() if windowed or name not in WINDOWED}
-        return replace(self, settings={**fitting, **self.settings})
+        fitting = {} if self.method == "independent" else settings
+        return replace(self, settings={**fitting, **self.settings}, common=common)
 
 
 def parse_configurations(texts: Sequence[str]) -> list[Configuration]:

@@ -20,6 +20,8 @@ from ctxindex.evaluation.bm25 import Bm25
 from ctxindex.evaluation.cache import Cache, DiskCache, Kept, MemoryCache, key_of
 from ctxindex.evaluation.configuration import STORED, Configuration, Prefix
 from ctxindex.evaluation.corpus import Corpus
+from ctxindex.evaluation.dataset import Dataset
+from ctxindex.evaluation.datasets import StoredVectors
 from ctxindex.evaluation.prefixes import Before, headings_before, put_before, title_before
 from ctxindex.evaluation.results import Run, SweepPoint
 from ctxindex.evaluation.run import evaluate
@@ -79,10 +81,17 @@ class WriteContexts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What an index holds: the encoder that made it, and the vectors of each document in the order of its chunks."""
+    """What an index holds: the encoder that made it, and the vectors of its documents by doc_id."""
 
     encoder: Encoder
     vectors: Mapping[str, Kept]
+
+    @classmethod
+    def of(cls, encoder: Encoder, dataset: Dataset, held: StoredVectors) -> Stored:
+        """What `open_index_questions` gave, with the encoder of the index."""
+        lengths = held.lengths or (None,) * len(held.vectors)
+        rows = zip(dataset.documents, held.vectors, lengths, strict=True)
+        return cls(encoder, {document.doc_id: Kept(vectors, own, 0.0) for document, vectors, own in rows})
 
 
 class Evaluator:
@@ -190,6 +199,7 @@ def chunker_of(spec: ChunkerSpec, model: str | None, *, trust_remote_code: bool 
 
 
 def _held(stored: Stored, corpora: Sequence[Corpus]) -> Cache:
+    """The vectors of an index, as a cache that misses nothing in it."""
     held = MemoryCache()
     for corpus in corpora:
         for one in corpus.documents:

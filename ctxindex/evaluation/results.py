@@ -75,9 +75,9 @@ class Run:
     """One configuration on one corpus.
 
     `metrics` has an estimate and `values` the (queries,) float64 behind it, for each of `METRICS`. `seconds` are of
-    wall time: `index` to make everything ready for queries (vectors read from a cache count with the time they took
-    when they were made), `search` to encode all queries and rank all chunks for them. `cached` counts chunks whose
-    vectors came from a cache. `failed` are documents that gave no vectors, and why.
+    wall time: `load` until the model is there, `index` to make everything ready for queries (vectors read from a cache
+    count with the time they took when they were made), `search` to encode all queries and rank all chunks for them.
+    `cached` counts chunks whose vectors came from a cache. `failed` are documents that gave no vectors, and why.
     """
 
     corpus: Corpus

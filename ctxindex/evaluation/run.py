@@ -66,7 +66,7 @@ def evaluate(
         values=values,
         metrics={name: interval(values[name], seed) for name in METRICS},
         ranking=places.ranking(),
-        seconds={"index": cost.seconds, "search": places.search},
+        seconds={"load": cost.loading, "index": cost.seconds, "search": places.search},
         cached=cost.cached,
         failed=cost.failed,
         point=point,

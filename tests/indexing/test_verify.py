@@ -107,7 +107,7 @@ def test_context_is_measured_where_there_can_be_any(opened: Open, folder: Path) 
         assert not context.lost
 
         def alone(chunks: list[StoredChunk]) -> list[StoredChunk]:
-            encoder = index.searcher()._encoder
+            encoder = index.searcher().encoder
             return [replace(chunk, vector=encoder.encode_queries([chunk.text])[0]) for chunk in chunks]
 
         for name in ("napoleon.txt", "lease.txt"):

@@ -56,7 +56,7 @@ def test_every_token_of_every_chunk_is_stored(index: Index) -> None:
         True,
         "float16",
     )
-    tokenizer = index.searcher()._encoder.tokenizer
+    tokenizer = index.searcher().encoder.tokenizer
     for record in index.records():
         chunks = index.chunks(record.doc_id, vectors=True)
         lengths = [0 if chunk.vector is None else len(chunk.vector) for chunk in chunks]

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 from ctxindex.errors import DocumentError
 from ctxindex.evaluation.dataset import DatasetError
 from ctxindex.loading.files import open_regular, unreadable
-from ctxindex.loading.jsonl import check_line_bytes, check_unicode, iterate_lines, parse_object, type_name
+from ctxindex.loading.jsonl import check_unicode, iterate_lines, parse_object, type_name
 from ctxindex.loading.values import DEFAULT_MAX_CHARS
 
 JSONL = (".jsonl", ".jsonl.gz")
@@ -100,16 +100,25 @@ def read_jsonl(path: Path) -> Iterator[Row]:
     Raises:
         DatasetError: the file can't be read, or a line is no JSON object.
     """
+    for number, data in read_lines(path):
+        place = f"{path}, line {number}"
+        try:
+            yield Row(parse_object(data), place, number)
+        except DocumentError as error:
+            raise DatasetError(f"{place}: {error.reason}") from None
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, with their numbers from 1, without white space around them.
+
+    Raises:
+        DatasetError: the file can't be read, or has a line too long for any document.
+    """
     with _opened(path) as file:
         for line in iterate_lines(file, max_chars=DEFAULT_MAX_CHARS):
-            place = f"{path}, line {line.number}"
-            try:
-                if line.data is None:
-                    check_line_bytes(line.length, max_chars=DEFAULT_MAX_CHARS)
-                values = parse_object(line.data or b"")
-            except DocumentError as error:
-                raise DatasetError(f"{place}: {error.reason}") from None
-            yield Row(values, place, line.number)
+            if line.data is None:
+                raise DatasetError(f"{path}, line {line.number}: {line.length:,} bytes are too many for a line")
+            yield line.number, line.data
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
     models: dict[str, set[str]] = {}
     for run in runs:
         models.setdefault(run.name, set()).add(run.model)
-    return [f"{run.name} ({run.model})" if len(models[run.name]) > 1 else run.name for run in runs]
+    return [f"{run.name} ({run.model})" if run.model and len(models[run.name]) > 1 else run.name for run in runs]
 
 
 def method_of(run: Run) -> str:

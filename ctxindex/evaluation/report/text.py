@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
+from ctxindex.evaluation.corpus import Corpus
 from ctxindex.evaluation.report import words
 from ctxindex.evaluation.report.grouping import (
     HEADLINE,
@@ -27,15 +28,16 @@ _HEAD = ("CONFIGURATION", words.title(HEADLINE), *map(words.title, _SHORT), "Q/S
 def tables(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> Iterator[tuple[str, Rows]]:
     """All that a terminal is told, table by table, each with a line that says what it is.
 
-    For each data set: its configurations, each sweep on it, and what its configurations differ by.
+    For each data set: its configurations, each sweep on it, and by how much its configurations differ in nDCG@10;
+    differences in other metrics are for the report and for programs.
     """
     for name, here in by_dataset(runs).items():
         if rows := summary_rows(plain(here)):
-            yield _heading(name, plain(here)[0]), rows
+            yield f"{name}: {described(plain(here)[0].corpus)} (points of 100, [95 % interval])", rows
         for sweep, swept in by_sweep(here).items():
             yield f"{name}: {_sweep_heading(sweep, swept)}", sweep_rows(swept)
-        if rows := comparison_rows([one for one in comparisons if one.dataset == name]):
-            yield f"{name}: paired differences in points [95 %]", rows
+        if rows := comparison_rows([one for one in comparisons if (one.dataset, one.metric) == (name, HEADLINE)]):
+            yield f"{name}: paired differences in points [95 % interval]", rows
 
 
 def summary_rows(runs: Sequence[Run]) -> Rows:
@@ -95,12 +97,12 @@ def aligned(rows: Rows, left: int = 1) -> Rows:
     return [tuple(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
-def _heading(name: str, run: Run) -> str:
-    corpus = run.corpus
+def described(corpus: Corpus) -> str:
+    """How much there is to find, and among how much."""
     ranked = f"{len(corpus.documents):,} documents"
     if corpus.level == "chunk":
         ranked = f"{corpus.n_chunks:,} chunks of {ranked}"
-    return f"{name}: {len(corpus.queries):,} queries, {ranked} (points of 100, [95 % interval])"
+    return f"{len(corpus.queries):,} queries, {ranked}"
 
 
 def _sweep_heading(sweep: str, runs: Sequence[Run]) -> str:

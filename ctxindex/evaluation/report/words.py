@@ -1,12 +1,14 @@
-"""How numbers are written for people: points of 100, intervals, p values."""
+"""How numbers and foreign text are written for people: points of 100, intervals, p values, nothing that controls."""
 
 from __future__ import annotations
 
 import math
+import re
 
 from ctxindex.evaluation.results import Estimate
 
 NOTHING = "-"
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 TITLES = {
     "ndcg@10": "nDCG@10",
@@ -64,3 +66,8 @@ def rate(value: float) -> str:
     if not math.isfinite(value):
         return NOTHING
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+def clean(text: str) -> str:
+    """The text without what neither XML nor HTML can hold, such as NUL: each is replaced by U+FFFD."""
+    return _UNPRINTABLE.sub("\ufffd", text)

@@ -99,7 +99,7 @@ def test_all_tables_come_in_the_order_of_the_sets() -> None:
     assert [heading for heading, _ in found] == [
         "people: 10 queries, 21 chunks of 4 documents (points of 100, [95 % interval])",
         "people: nDCG@10 by corpus-size (documents), points of 100, mean of 2 seeds [least, greatest]",
-        "people: paired differences in points [95 %]",
+        "people: paired differences in points [95 % interval]",
         "papers: 10 queries, 4 documents (points of 100, [95 % interval])",
     ]
     assert [len(rows) for _, rows in found] == [3, 2, 2, 2]

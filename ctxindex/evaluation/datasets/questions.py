@@ -1,0 +1,51 @@
+"""Questions about documents that came without any: a JSONL file beside files, folders, or an index.
+
+    {"query_id", "query", "doc_id", "start", "end"}     a line an answer; without a query_id, a line a question
+
+Documents are called what `ingest` calls them, and `text[start:end]` is in the text that loading gives.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ctxindex.evaluation.dataset import Dataset, check
+from ctxindex.evaluation.datasets.gathering import gather
+from ctxindex.evaluation.datasets.rows import read_jsonl
+from ctxindex.loading import load_documents
+from ctxindex.types import Document, FailedDocument
+
+_log = logging.getLogger("ctxindex")
+
+
+def open_questions(file: str | Path, documents: Iterable[Document | FailedDocument], name: str) -> Dataset:
+    """The questions in `file` about `documents`, as `load_documents` gives them; those that failed are left out.
+
+    Raises:
+        DatasetError: the file can't be read, or a question is about a document that is not there.
+    """
+    loaded: list[Document] = []
+    failures: list[FailedDocument] = []
+    for one in documents:
+        if isinstance(one, Document):
+            loaded.append(one)
+        else:
+            failures.append(one)
+    if failures:
+        _log.warning("%s: %d documents failed (%s: %s)", name, len(failures), failures[0].doc_id, failures[0].reason)
+    return check(Dataset(name, tuple(loaded), gather(read_jsonl(Path(file)), numbered=True)))
+
+
+def documents_beside(path: str, questions: str) -> Iterator[Document | FailedDocument]:
+    """The documents in a file or folder, without the file of questions where it lies among them.
+
+    Raises:
+        UsageError: the path does not exist, or two documents have one name.
+    """
+    inside = os.path.relpath(os.path.abspath(questions), os.path.abspath(path))
+    outside = inside == os.curdir or inside.split(os.sep)[0] == os.pardir
+    return load_documents(path, exclude=() if outside else ("/" + re.sub(r"([\\*?\[\]])", r"\\\1", inside),))
