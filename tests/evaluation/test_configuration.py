@@ -135,26 +135,31 @@ def test_two_texts_may_not_say_the_same() -> None:
         parse_configurations(["contextual", "independent+context"])
 
 
-def test_common_settings_go_where_nothing_is_said() -> None:
-    common = {"anchor": 64, "model": "m", "pool_factor": 2}
+def test_settings_go_where_nothing_is_said() -> None:
+    given, common = {"anchor": 64, "pool_factor": 2}, {"model": "m"}
     late, own, alone, words, held, default = parse_configurations(
         ["late", "late,anchor=8", "independent,dims=4", "bm25", "stored", "dims=4"]
     )
-    assert late.over(common) == Configuration("late", None, common)
-    assert own.over(common).settings == {**common, "anchor": 8}
-    assert alone.over(common).settings == {"model": "m", "dims": 4}
-    assert words.over(common) is words
-    assert held.over(common) is held
-    assert default.over(common).settings == {**common, "dims": 4}
+    assert late.over(given, common) == Configuration("late", None, given, common)
+    assert own.over(given, common).settings == {**given, "anchor": 8}
+    assert alone.over(given, common) == Configuration("independent", None, {"dims": 4}, common)
+    assert words.over(given, common) is words
+    assert held.over(given, common) is held
+    assert default.over(given, common).settings == {**given, "dims": 4}
     assert own.settings == {"anchor": 8}, "the configuration itself stays"
-    assert Configuration("late", None, {"anchor_title": False}).over({"anchor_title": True}).settings == {
-        "anchor_title": False
-    }
+    off = Configuration("late", None, {"anchor_title": False})
+    assert off.over({"anchor_title": True}, {}).settings == {"anchor_title": False}
 
 
-def test_what_goes_with_windows_is_what_independent_has_none_of() -> None:
-    common = dict.fromkeys(ALLOWED, 1)
-    assert set(common) - set(Configuration("independent").over(common).settings) == set(WINDOWED)
+def test_a_configuration_is_not_told_apart_by_what_all_have_in_common() -> None:
+    one = Configuration("late", None, {"anchor": 8, "model": "own"}, {"model": "m", "dtype": "float32"})
+    assert one.name == "late,anchor=8,model=own"
+    assert one.options() == IndexOptions(method="late", anchor=8, model="own", dtype="float32")
+
+
+def test_what_goes_with_windows_is_no_setting_of_independent() -> None:
+    assert set(WINDOWED) < set(ALLOWED)
+    assert Configuration("independent").over(dict.fromkeys(WINDOWED, 1), {}).settings == {}
 
 
 def test_settings_are_those_of_an_index() -> None:
