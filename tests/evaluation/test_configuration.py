@@ -135,26 +135,30 @@ def test_two_texts_may_not_say_the_same() -> None:
         parse_configurations(["contextual", "independent+context"])
 
 
-def test_common_settings_go_where_nothing_is_said() -> None:
-    common = {"anchor": 64, "model": "m", "pool_factor": 2}
+def test_settings_of_all_go_where_nothing_is_said() -> None:
+    settings, common = {"anchor": 64, "blend": 0.5}, {"model": "m", "dims": 8}
     late, own, alone, words, held, default = parse_configurations(
         ["late", "late,anchor=8", "independent,dims=4", "bm25", "stored", "dims=4"]
     )
-    assert late.over(common) == Configuration("late", None, common)
-    assert own.over(common).settings == {**common, "anchor": 8}
-    assert alone.over(common).settings == {"model": "m", "dims": 4}
-    assert words.over(common) is words
-    assert held.over(common) is held
-    assert default.over(common).settings == {**common, "dims": 4}
+    assert late.over(settings, common) == Configuration("late", None, settings, common)
+    assert own.over(settings, common) == Configuration("late", None, {"anchor": 8, "blend": 0.5}, common)
+    assert alone.over(settings, common) == Configuration("independent", None, {"dims": 4}, common), "it has no windows"
+    assert default.over(settings, common) == Configuration(None, None, {**settings, "dims": 4}, common)
+    assert words.over(settings, common) is words
+    assert held.over(settings, common) is held
     assert own.settings == {"anchor": 8}, "the configuration itself stays"
-    assert Configuration("late", None, {"anchor_title": False}).over({"anchor_title": True}).settings == {
-        "anchor_title": False
-    }
+    off = Configuration("late", None, {"anchor_title": False})
+    assert off.over({"anchor_title": True}, {}).settings == {"anchor_title": False}
 
 
-def test_what_goes_with_windows_is_what_independent_has_none_of() -> None:
-    common = dict.fromkeys(ALLOWED, 1)
-    assert set(common) - set(Configuration("independent").over(common).settings) == set(WINDOWED)
+def test_what_is_common_to_all_is_not_part_of_a_name_and_gives_way() -> None:
+    one = Configuration("late", None, {"dims": 4}, {"model": "m", "dims": 8})
+    assert one.name == "late,dims=4"
+    assert one.options() == IndexOptions(method="late", model="m", dims=4)
+
+
+def test_settings_with_windows_are_settings() -> None:
+    assert set(WINDOWED) < set(ALLOWED)
 
 
 def test_settings_are_those_of_an_index() -> None:
