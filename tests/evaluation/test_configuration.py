@@ -135,31 +135,30 @@ def test_two_texts_may_not_say_the_same() -> None:
         parse_configurations(["contextual", "independent+context"])
 
 
-def test_settings_go_where_nothing_is_said() -> None:
-    given, common = {"anchor": 64, "pool_factor": 2}, {"model": "m"}
+def test_settings_of_all_go_where_nothing_is_said() -> None:
+    settings, common = {"anchor": 64, "blend": 0.5}, {"model": "m", "dims": 8}
     late, own, alone, words, held, default = parse_configurations(
         ["late", "late,anchor=8", "independent,dims=4", "bm25", "stored", "dims=4"]
     )
-    assert late.over(given, common) == Configuration("late", None, given, common)
-    assert own.over(given, common).settings == {**given, "anchor": 8}
-    assert alone.over(given, common) == Configuration("independent", None, {"dims": 4}, common)
-    assert words.over(given, common) is words
-    assert held.over(given, common) is held
-    assert default.over(given, common).settings == {**given, "dims": 4}
+    assert late.over(settings, common) == Configuration("late", None, settings, common)
+    assert own.over(settings, common) == Configuration("late", None, {"anchor": 8, "blend": 0.5}, common)
+    assert alone.over(settings, common) == Configuration("independent", None, {"dims": 4}, common), "it has no windows"
+    assert default.over(settings, common) == Configuration(None, None, {**settings, "dims": 4}, common)
+    assert words.over(settings, common) is words
+    assert held.over(settings, common) is held
     assert own.settings == {"anchor": 8}, "the configuration itself stays"
     off = Configuration("late", None, {"anchor_title": False})
     assert off.over({"anchor_title": True}, {}).settings == {"anchor_title": False}
 
 
-def test_a_configuration_is_not_told_apart_by_what_all_have_in_common() -> None:
-    one = Configuration("late", None, {"anchor": 8, "model": "own"}, {"model": "m", "dtype": "float32"})
-    assert one.name == "late,anchor=8,model=own"
-    assert one.options() == IndexOptions(method="late", anchor=8, model="own", dtype="float32")
+def test_what_is_common_to_all_is_not_part_of_a_name_and_gives_way() -> None:
+    one = Configuration("late", None, {"dims": 4}, {"model": "m", "dims": 8})
+    assert one.name == "late,dims=4"
+    assert one.options() == IndexOptions(method="late", model="m", dims=4)
 
 
-def test_what_goes_with_windows_is_no_setting_of_independent() -> None:
+def test_settings_with_windows_are_settings() -> None:
     assert set(WINDOWED) < set(ALLOWED)
-    assert Configuration("independent").over(dict.fromkeys(WINDOWED, 1), {}).settings == {}
 
 
 def test_settings_are_those_of_an_index() -> None:

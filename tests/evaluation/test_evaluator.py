@@ -14,6 +14,7 @@ from ctxindex.encoding.local import LocalEncoder
 from ctxindex.errors import ConfigError, ModelError
 from ctxindex.evaluation import Configuration, Corpus, Dataset, GoldSpan, Query, Run, cut, parse_configurations
 from ctxindex.evaluation.cache import Kept
+from ctxindex.evaluation.datasets import StoredVectors
 from ctxindex.evaluation.evaluator import Evaluator, Stored, chunker_of
 from ctxindex.evaluation.results import SweepPoint
 from ctxindex.spec import ChunkerSpec
@@ -173,6 +174,16 @@ def test_stored_vectors_are_ranked_as_they_are() -> None:
     assert watch.told[1:-1] == [(doc_id, None) for doc_id in PEOPLE]
 
 
+@pytest.mark.parametrize("lengths", [None, ((1, 1), (2,))])
+def test_stored_vectors_come_in_the_order_of_the_documents(lengths: Any) -> None:
+    vectors = (np.ones((2, 6), np.float32), np.zeros((2, 6), np.float32))
+    dataset = Dataset("set", (Document("b", "b"), Document("a", "a")), ())
+    found = Stored.of(FakeEncoder(), dataset, StoredVectors(vectors, lengths)).vectors
+    assert list(found) == ["b", "a"]
+    assert found["b"].vectors is vectors[0]
+    assert [one.lengths for one in found.values()] == list(lengths or (None, None))
+
+
 def test_stored_vectors_need_an_index() -> None:
     with pytest.raises(ConfigError, match=r"stored vectors are those of an index: .*--index NAME"):
         run(Evaluator(), "stored")
@@ -188,9 +199,9 @@ def test_models_and_settings_that_do_not_fit_are_refused(tiny: str, tmp_path: Pa
 
 
 def test_the_seed_is_that_of_the_intervals() -> None:
-    corpus = corpus_of(PEOPLE, [*QUESTIONS, ("Tokyo", [("fee", 0)]), ("agreement", [("edo", 0)])])
-    first, again, other = (run(Evaluator(seed=seed), "bm25", corpus).metrics for seed in (1, 1, 2))
-    assert first == again
+    asked = [("born Napoleon", [("napoleon", piece % 3)]) for piece in range(25)]
+    first, again, other = (run(Evaluator(seed=seed), "bm25", corpus_of(PEOPLE, asked)).metrics for seed in (1, 1, 2))
+    assert first == again != other
     assert {name: one.mean for name, one in first.items()} == {name: one.mean for name, one in other.items()}
 
 

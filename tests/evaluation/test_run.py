@@ -37,7 +37,7 @@ class Given:
         self.asked: list[str] = []
 
     def index(self, corpus: Corpus) -> Indexing:
-        return Indexing(seconds=1.5, loading=0.5, cached=4, failed={"curie": "no luck"})
+        return Indexing(seconds=1.5, loading=2.5, cached=4, failed={"curie": "no luck"})
 
     def score(self, queries: Sequence[str]) -> Iterator[FloatArray]:
         self.asked += queries
@@ -90,7 +90,7 @@ def test_what_a_run_tells() -> None:
     run = evaluate(corpus, Configuration("late"), scorer, model="m", seed=3, point=point, notes={"method": "late"})
     assert (run.corpus, run.name, run.model, run.point, run.notes) == (corpus, "late", "m", point, {"method": "late"})
     assert (run.cached, run.failed) == (4, {"curie": "no luck"})
-    assert (run.seconds["index"], run.seconds["load"]) == (1.5, 0.5)
+    assert (run.seconds["load"], run.seconds["index"]) == (2.5, 1.5)
     assert scorer.asked == [text for text, _ in QUESTIONS]
     assert list(run.metrics) == list(METRICS)
     assert run.values.keys() == run.metrics.keys()

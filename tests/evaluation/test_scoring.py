@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,20 @@ def test_vectors_from_the_cache_count_with_the_time_they_took() -> None:
         cache.keep(key, type(one)(one.vectors, one.lengths, 100.0))
     cost = Encoded(encoder, cache).index(corpus)
     assert 400 < cost.seconds < 401
+
+
+def test_the_time_until_the_model_is_there_is_told_apart() -> None:
+    encoder = FakeEncoder()
+    answer, slow = encoder.encode_queries, [0.2]
+
+    def load(queries: Sequence[str]) -> FloatArray | list[FloatArray]:
+        time.sleep(slow.pop() if slow else 0)
+        return answer(queries)
+
+    encoder.encode_queries = load  # type: ignore[method-assign]
+    cost = Encoded(encoder, MemoryCache()).index(people())
+    assert cost.loading > 0.2
+    assert 0 < cost.seconds < 0.2
 
 
 def test_only_what_is_new_is_encoded_and_all_are_told() -> None:
