@@ -33,6 +33,24 @@ def test_the_quick_start_of_the_readme_runs(
     assert len(printed) == 5
 
 
+def test_the_examples_of_the_page_on_evaluation_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (REPOSITORY / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    own, in_mteb = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "my-set").mkdir()
+    document = {"doc_id": "napoleon", "title": "Napoleon", "text": "He was born in Corsica. " * 30 + "He died in 1821."}
+    query = {"query_id": "1", "query": "When did he die?", "doc_id": "napoleon", "start": 720, "end": 736}
+    (tmp_path / "my-set" / "documents.jsonl").write_text(json.dumps(document), encoding="utf-8")
+    (tmp_path / "my-set" / "queries.jsonl").write_text(json.dumps(query), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(own, "evaluation.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" ")[0] for line in lines] == ["bm25", "late,anchor=64"]
+    exec(compile(in_mteb, "evaluation.md", "exec"), {})
+    assert "napoleon_1" in capsys.readouterr().out
+
+
 def test_the_quick_start_recipe_runs(tmp_path: Path) -> None:
     recipe = REPOSITORY / "recipes" / "01_quickstart.py"
     command = [sys.executable, str(recipe), "--path", str(tmp_path)]

@@ -42,6 +42,7 @@ def cli() -> None:
     \b
     ctxindex ingest ./contracts
     ctxindex search "Who may terminate the agreement early?"
+    ctxindex eval ./contracts --questions questions.jsonl --compare bm25,late
 
     Settings come from flags, CTXINDEX_* variables, ctxindex.toml (in this folder or above) and the index itself, in
     this order.

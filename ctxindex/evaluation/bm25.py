@@ -13,12 +13,10 @@ import numpy as np
 
 from ctxindex.errors import MissingDependencyError
 from ctxindex.evaluation.corpus import Corpus
-from ctxindex.evaluation.scoring import Indexing, Reader
+from ctxindex.evaluation.scoring import BLOCK_NUMBERS, Indexing, Reader
 
 if TYPE_CHECKING:
     from ctxindex.types import FloatArray
-
-_BLOCK_NUMBERS = 16_000_000
 
 
 class Bm25:
@@ -59,7 +57,7 @@ class Bm25:
         """See `Scorer.score`."""
         bm25s = _library()
         words = bm25s.tokenize(list(queries), return_ids=False, show_progress=False)
-        rows = max(1, _BLOCK_NUMBERS // max(1, self._n_chunks))
+        rows = max(1, BLOCK_NUMBERS // max(1, self._n_chunks))
         for begin in range(0, len(queries), rows):
             scores = np.zeros((len(words[begin : begin + rows]), self._n_chunks), dtype=np.float32)
             for row, asked in enumerate(words[begin : begin + rows]):

@@ -97,7 +97,7 @@ class DiskCache:
         self._open_seconds = 0.0
 
     def find(self, keys: Collection[str]) -> Iterator[tuple[str, Kept]]:
-        """See `Cache.find`. A file that cannot be read counts as not there."""
+        """See `Cache.find`. A file that cannot be read is removed."""
         from safetensors import SafetensorError, safe_open
 
         self.flush()
@@ -114,6 +114,8 @@ class DiskCache:
                         yield key, found
             except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
                 _log.warning("the cached vectors in %s are not readable and are made again: %s", file.name, error)
+                with suppress(OSError):
+                    file.unlink()
 
     def keep(self, key: str, kept: Kept) -> None:
         """See `Cache.keep`."""

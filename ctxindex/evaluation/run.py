@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctxindex.errors import ModelError
 from ctxindex.evaluation.configuration import Configuration
 from ctxindex.evaluation.corpus import Corpus
 from ctxindex.evaluation.metrics import DEPTH, document_hits, item_metrics
@@ -50,6 +51,7 @@ def evaluate(
     Raises:
         MissingDependencyError: the extra `eval` is not installed.
         CtxIndexError: no document could be encoded.
+        ModelError: a vector is not made of numbers.
     """
     cost = scorer.index(corpus)
     places = _Places(corpus)
@@ -93,7 +95,10 @@ class _Places:
         """The scores of the next queries, (queries, chunks) float32."""
         began = time.perf_counter()
         if np.isnan(scores).any():
-            raise ValueError("a score is not a number: the model gave no usable vector for a query or a chunk")
+            raise ModelError(
+                "a score is not a number: the model gave no usable vector for a query or a chunk. In half precision "
+                "numbers can get too large: try --dtype float32"
+            )
         ranks_documents = self._corpus.level == "document"
         if not ranks_documents:
             self._chunks.append(best(scores, self._chunk_order, DEPTH))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Stored = npt.NDArray[np.floating]
 
-_BLOCK_NUMBERS = 16_000_000
+BLOCK_NUMBERS = 16_000_000
 """Numbers of a block of scores: 64 MB."""
 
 _TOKEN_NUMBERS = 32_000_000
@@ -167,7 +167,7 @@ class Matrix:
 
     def score(self, queries: FloatArray | list[FloatArray]) -> Iterator[FloatArray]:
         """Blocks of cosines with (queries, dim) unit vectors."""
-        rows = max(1, _BLOCK_NUMBERS // len(self._vectors))
+        rows = max(1, BLOCK_NUMBERS // len(self._vectors))
         for begin in range(0, len(queries), rows):
             scores: FloatArray = np.asarray(queries[begin : begin + rows]) @ self._vectors.T
             if self._missing is not None:
@@ -186,7 +186,7 @@ class Multimatrix:
 
     def score(self, queries: FloatArray | list[FloatArray]) -> Iterator[FloatArray]:
         """Blocks of MaxSim with queries of (query vectors, dim) each; see `ctxindex.encoding.maxsim`."""
-        rows = max(1, min(64, _BLOCK_NUMBERS // len(self._lengths)))
+        rows = max(1, min(64, BLOCK_NUMBERS // len(self._lengths)))
         for begin in range(0, len(queries), rows):
             yield self._block([np.asarray(query) for query in queries[begin : begin + rows]])
 

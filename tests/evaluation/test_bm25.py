@@ -60,7 +60,7 @@ def by_formula(texts: Sequence[str], query: str) -> list[float]:
 
 @pytest.mark.parametrize("rows", [1, 3, 100])
 def test_scores_are_those_of_the_formula(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr("ctxindex.evaluation.bm25._BLOCK_NUMBERS", 7 * rows)
+    monkeypatch.setattr("ctxindex.evaluation.bm25.BLOCK_NUMBERS", 7 * rows)
     texts = [text for parts in HARD.values() for text in parts]
     scorer = Bm25()
     cost = scorer.index(corpus_of(HARD, [("what", [("a", 0)])]))

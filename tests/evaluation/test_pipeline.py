@@ -104,10 +104,27 @@ def test_chunks_with_titles_rank_as_in_the_script(
     assert found["queries"] == 955
 
 
+@pytest.fixture
+def short_paragraphs(shared_data: Path, minilm_independent: LocalEncoder, tmp_path: Path) -> Path:
+    """Those documents of squad-eval, with their queries, of which the model reads every paragraph whole.
+
+    sentence-transformers cuts off what is longer, and ctxindex reads it in pieces.
+    """
+    folder, kept = tmp_path / "squad", set[str]()
+    folder.mkdir()
+    for name in ("documents", "queries"):
+        lines = []
+        for row in rows(shared_data / "squad-eval" / f"{name}.jsonl.gz"):
+            if name == "documents" and max(minilm_independent.tokenizer.count(row["text"].split("\n\n"))) <= 510:
+                kept.add(row["doc_id"])
+            lines += [json.dumps(row)] if row["doc_id"] in kept else []
+        (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    return folder
+
+
 @pytest.mark.slow
-def test_paragraphs_of_the_set_rank_as_in_the_script(shared_data: Path, tmp_path: Path) -> None:
-    folder = shared_data / "squad-eval"
-    found = results(folder, tmp_path, "--method", "independent", "--chunks", "given")
-    script = expected(folder, paragraphs, titled=False)
+def test_paragraphs_of_the_set_rank_as_in_the_script(short_paragraphs: Path, tmp_path: Path) -> None:
+    found = results(short_paragraphs, tmp_path, "--method", "independent", "--chunks", "given")
+    script = expected(short_paragraphs, paragraphs, titled=False)
     assert {metric: found["metrics"][metric] for metric in METRICS} == pytest.approx(script, abs=5e-4)
-    assert found["queries"] == 2906
+    assert found["queries"] > 1000

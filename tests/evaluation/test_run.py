@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from ctxindex.errors import ModelError
 from ctxindex.evaluation import METRICS, Configuration, Corpus, Run
 from ctxindex.evaluation.results import SweepPoint
 from ctxindex.evaluation.run import evaluate
@@ -103,7 +104,7 @@ def test_what_a_run_tells() -> None:
 def test_a_score_that_is_no_number_is_refused() -> None:
     scores = [list(row) for row in SCORES]
     scores[3][2] = np.nan
-    with pytest.raises(ValueError, match="a score is not a number"):
+    with pytest.raises(ModelError, match="a score is not a number"):
         run_on(people(), scores)
 
 

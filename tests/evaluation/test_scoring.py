@@ -200,7 +200,7 @@ def test_maxsim_of_ragged_vectors_in_any_parts(data: st.DataObject, budget: int,
     queries = [generator.normal(size=(count, 3)).astype(np.float32) for count in asked]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ctxindex.evaluation.scoring._TOKEN_NUMBERS", budget)
-        patch.setattr("ctxindex.evaluation.scoring._BLOCK_NUMBERS", block)
+        patch.setattr("ctxindex.evaluation.scoring.BLOCK_NUMBERS", block)
         blocks = list(Multimatrix(vectors, np.array(lengths)).score(queries))
     found = np.concatenate(blocks)
     assert all(len(each) <= max(1, block // len(lengths)) for each in blocks)
@@ -223,7 +223,7 @@ def test_parts_of_maxsim_keep_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("block", [1, 18, 27, 10_000])
 def test_blocks_of_cosines_are_of_bounded_size(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr("ctxindex.evaluation.scoring._BLOCK_NUMBERS", block)
+    monkeypatch.setattr("ctxindex.evaluation.scoring.BLOCK_NUMBERS", block)
     generator = np.random.default_rng(0)
     vectors = generator.normal(size=(9, 4)).astype(np.float32)
     vectors[3] = np.nan
