@@ -13,12 +13,17 @@ import os
 import platform
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+VECTORS = Path(__file__).parents[1] / "build" / "results"
+"""Vectors of this checkout and no other: `make clean` removes them."""
+
+SOME_FAILED = 3
 SETS = (
     "contracts",
     "factbook-eval",
@@ -42,6 +47,7 @@ CONFIGURATIONS = {
 ORDER = ("bm25", "bm25+title", "independent", "independent+title", *list(CONFIGURATIONS)[4:])
 CHUNKS = ("--chunker", "recursive", "--chunk-size", "500", "--chunk-unit", "chars")
 SIGNIFICANT = 0.05
+WIDTH = 118
 
 Table = Mapping[tuple[str, str], Mapping[str, Any]]
 """Runs by data set and configuration."""
@@ -49,17 +55,25 @@ Table = Mapping[tuple[str, str], Mapping[str, Any]]
 
 def command(sets: Sequence[str], chunks: Sequence[str]) -> list[str]:
     """What is run, with data sets as they are named in the data folder."""
-    others = ",".join(name for name in CONFIGURATIONS if name != BASELINE)
-    return ["ctxindex", "eval", *sets, "--method", BASELINE, "--compare", others, *chunks, "--json"]
+    others = [part for name in CONFIGURATIONS if name != BASELINE for part in ("--compare", name)]
+    return ["ctxindex", "eval", *sets, "--method", BASELINE, *others, *chunks, "--json"]
 
 
 def run(data: Path, sets: Sequence[str], chunks: Sequence[str]) -> dict[str, Any]:
     """What the command prints."""
-    _, *arguments = command([str(data / name) for name in sets], chunks)
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    _, *arguments = command([str(data.resolve() / name) for name in sets], chunks)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CTXINDEX_")}
+    environment["HF_HUB_OFFLINE"] = "1"
+    VECTORS.mkdir(parents=True, exist_ok=True)
     printed = subprocess.run(
-        [sys.executable, "-m", "ctxindex.cli", *arguments], stdout=subprocess.PIPE, check=True, env=environment
+        [sys.executable, "-m", "ctxindex.cli", *arguments, "--cache", str(VECTORS)],
+        stdout=subprocess.PIPE,
+        cwd=VECTORS,  # where no ctxindex.toml says anything
+        env=environment,
+        check=False,
     )
+    if printed.returncode not in (0, SOME_FAILED):
+        raise SystemExit(printed.returncode)
     found: dict[str, Any] = json.loads(printed.stdout)
     return found
 
@@ -70,38 +84,41 @@ def render(cut: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     differences = {(one["dataset"], one["name"]): one for one in cut["comparisons"] if one["metric"] == "ndcg@10"}
     paragraphs: Table = {(one["dataset"], one["name"]): one for one in given["runs"]}
     first = next(iter(runs.values()))
-    return (
-        "\n\n".join(
-            [
-                "# Results",
-                "<!-- Written by benchmarks/results.py (make results); do not edit. -->",
-                _preface(first),
-                "## nDCG@10",
-                _table(runs, SETS, lambda one: _with_interval(one, differences)),
-                "Points of 100, in brackets the 95 % interval of a bootstrap over queries. An asterisk marks a "
-                f"difference to `{BASELINE}` with p below {SIGNIFICANT} (paired randomisation test, 2,000 resamples, "
-                "seed 0, corrected by Holm's method for the rows of the set).",
-                "## Recall@10",
-                _table(runs, SETS, lambda one: _points(one["metrics"]["recall@10"])),
-                "## The right document first (document hit@1)",
-                _table(runs, SETS, lambda one: _points(one["metrics"]["document_hit@1"])),
-                "## squad-eval by its own paragraphs (nDCG@10)",
-                _table(paragraphs, ("squad-eval",), lambda one: _points(one["metrics"]["ndcg@10"])),
-                "## Seconds to index",
-                _table(runs, SETS, lambda one: f"{one['seconds']['index']:,.1f}"),
-                f"Wall time on {os.cpu_count()} processors of the machine that wrote this page, encoding included, the "
-                "loading of the model not. Vectors kept from an earlier run count with the time they took then.",
-                "## The sets",
-                _sizes(runs),
-            ]
-        )
-        + "\n"
-    )
+    parts = [
+        "# Results",
+        "<!-- Written by benchmarks/results.py (make results); do not edit. -->",
+        *_preface(first),
+        "## nDCG@10",
+        _table(runs, SETS, lambda one: _with_interval(one, differences)),
+        "Points of 100, in brackets the 95 % interval of a bootstrap over queries. An asterisk marks a "
+        f"difference to `{BASELINE}` with p below {SIGNIFICANT} (paired randomisation test, 2,000 resamples, "
+        "seed 0, corrected by Holm's method for the rows of the set).",
+        "## Recall@10",
+        _table(runs, SETS, lambda one: _points(one["metrics"]["recall@10"])),
+        "## The right document first (document hit@1)",
+        _table(runs, SETS, lambda one: _points(one["metrics"]["document_hit@1"])),
+        "## squad-eval by its own paragraphs (nDCG@10)",
+        _table(paragraphs, ("squad-eval",), lambda one: _points(one["metrics"]["ndcg@10"])),
+        "## Seconds to index",
+        _table(runs, SETS, lambda one: f"{one['seconds']['index']:,.1f}"),
+        f"Wall time on {len(os.sched_getaffinity(0))} processors of the machine that wrote this page, encoding "
+        "included, the loading of the model not. Vectors kept from an earlier run count with the time they "
+        "took then.",
+        "## The sets",
+        _sizes(runs),
+    ]
+    return "\n\n".join(_wrapped(part) for part in parts) + "\n"
 
 
-def _preface(first: Mapping[str, Any]) -> str:
+def _wrapped(part: str) -> str:
+    """Prose in lines that can be read; tables, headings and code as they are."""
+    return part if part.startswith(("|", "#", "<", "`")) else textwrap.fill(part, WIDTH, break_on_hyphens=False)
+
+
+def _preface(first: Mapping[str, Any]) -> tuple[str, ...]:
     commands = "\n".join(
-        " ".join(command(sets, chunks)) for sets, chunks in ((SETS, CHUNKS), (("squad-eval",), ("--chunks", "given")))
+        textwrap.fill(" ".join(command(sets, chunks)), WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+        for sets, chunks in ((SETS, CHUNKS), (("squad-eval",), ("--chunks", "given")))
     )
     versions = ", ".join(f"{name} {version(name)}" for name in ("ctxindex", "torch", "transformers", "bm25s"))
     return (
@@ -113,10 +130,10 @@ def _preface(first: Mapping[str, Any]) -> str:
         "blend 0.5 mixes half of the vector of the chunk alone in. Contextual retrieval with a language model "
         "(`contextual`) needs an endpoint and is not in the table. RAPTOR's tree of summaries is left out: it ranks "
         "texts that a language model wrote, which have no span in any document, so neither these metrics nor the rest "
-        "of the tool would mean the same for it.\n\n"
-        f"```\n{commands}\n```\n\n"
+        "of the tool would mean the same for it.",
+        f"```\n{commands}\n```",
         f"Nothing here is drawn at random but the resamples of intervals and tests (seed 0). "
-        f"Precision {first['notes']['dtype']}; {versions}; Python {platform.python_version()}."
+        f"Precision {first['notes']['dtype']}; {versions}; Python {platform.python_version()}.",
     )
 
 

@@ -43,6 +43,9 @@ class Tokens:
     def __add__(self, other: Tokens) -> Tokens:
         return Tokens(self.prompt + other.prompt, self.completion + other.completion, self.cached + other.cached)
 
+    def __sub__(self, other: Tokens) -> Tokens:
+        return Tokens(self.prompt - other.prompt, self.completion - other.completion, self.cached - other.cached)
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
@@ -93,6 +96,16 @@ class Usage:
     spent: Tokens = field(default_factory=Tokens)
     saved: Tokens = field(default_factory=Tokens)
     estimated: bool = False
+
+    def since(self, earlier: Usage) -> Usage:
+        """What came after `earlier`, of the same generator."""
+        return Usage(
+            self.calls - earlier.calls,
+            self.cached_answers - earlier.cached_answers,
+            self.spent - earlier.spent,
+            self.saved - earlier.saved,
+            self.estimated,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -22,16 +23,21 @@ from ctxindex.cli.options import (
     trust_option,
 )
 from ctxindex.cli.output import print_json, print_table
+from ctxindex.errors import ConfigError
 
 if TYPE_CHECKING:
     from ctxindex.evaluation import Comparison, Run
 
 SOME_FAILED = 3
+_SHOWN = 10
+_USER = re.compile(r"//[^/@\s]+@")
+"""Names and passwords in addresses, which no report repeats."""
+
 _METHOD = "late, late-interaction, independent, bm25 …; repeatable.  [default: the model's own]"
 _COMPARE = "More configurations on the same chunks, as in bm25,late,anchor=64; repeatable."
 _CHUNKS = "The set's own chunks, or cut anew.  [default: its own where it is made of chunks]"
 _SWEEP = "chunk-size, corpus-size (NAME=V1,V2,… for values of your own), or lambda=FOLDER of models."
-_CACHE = "Where vectors are kept for the next run.  [default: ~/.cache/ctxindex/vectors]"
+_CACHE = "Where vectors are kept for the next run.  [default: ~/.cache/ctxindex]"
 
 
 @click.command("eval", cls=SectionedCommand)
@@ -42,7 +48,7 @@ _CACHE = "Where vectors are kept for the next run.  [default: ~/.cache/ctxindex/
 @click.option("--chunks", type=click.Choice(["given", "cut"]), help=_CHUNKS)
 @click.option("--sweep", metavar="NAME", help=_SWEEP)
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Sub-corpora of each size.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of intervals and tests.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of intervals and tests.")
 @click.option("--report", metavar="DIR", help="Write a page with plots and the failing queries, and CSVs.")
 @click.option("--cache", metavar="DIR", help=_CACHE)
 @click.option("--no-cache", is_flag=True, help="Keep no vectors, and read none.")
@@ -80,16 +86,17 @@ def command(ctx: click.Context, /, **given: Any) -> None:
 
     as_json, report = given.pop("as_json"), given.pop("report")
     request = Request.of(given)
+    folder = None if report is None else _made(Path(report))
     runs, comparisons = evaluate(request)
-    if report is not None:
-        _write_report(Path(report), runs, comparisons, request)
     if as_json:
         from ctxindex.evaluation.report import as_json as values
 
         print_json(values(runs, comparisons))
     else:
         _print(runs, comparisons)
-        _print_next(runs, request, report)
+        _print_next(runs, folder)
+    if folder is not None:
+        _write_report(folder, runs, comparisons, request)
     if any(run.failed or run.corpus.unreadable for run in runs):
         ctx.exit(SOME_FAILED)
 
@@ -100,18 +107,20 @@ def _print(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> None:
     for number, (title, rows) in enumerate(tables(runs, comparisons)):
         click.echo(("\n" if number else "") + title)
         print_table(rows)
-    for run in runs:
-        for doc_id, reason in {**run.corpus.unreadable, **run.failed}.items():
-            click.echo(f"  failed  {run.corpus.name}, {run.name}: {doc_id}: {reason}", err=True)
+    failures = {
+        (run.corpus.name, *failure) for run in runs for failure in [*run.corpus.unreadable.items(), *run.failed.items()]
+    }
+    for name, doc_id, reason in sorted(failures)[:_SHOWN]:
+        click.echo(f"  failed  {name}: {doc_id}: {reason}", err=True)
+    if len(failures) > _SHOWN:
+        click.echo(f"  failed  … and {len(failures) - _SHOWN:,} more; --json has all of them", err=True)
 
 
-def _print_next(runs: Sequence[Run], request: Any, report: str | None) -> None:
-    if report is not None:
-        click.echo(f"\nReport: {Path(report) / 'index.html'}")
-        return
-    again = ["ctxindex", "eval", *map(shlex.quote, request.datasets)]
-    if len({run.name for run in runs}) == 1:
-        click.echo(f"\nNext: {' '.join(again)} --compare bm25,independent,late  (what others find on the same chunks)")
+def _print_next(runs: Sequence[Run], folder: Path | None) -> None:
+    if folder is not None:
+        click.echo(f"\nReport: {folder / 'index.html'}")
+    elif len({run.name for run in runs}) == 1:
+        click.echo("\nNext: the same with --compare bm25,independent,late, for what others find on the same chunks")
     else:
         click.echo("\nNext: the same with --report DIR, for plots and the questions that fail")
 
@@ -119,5 +128,20 @@ def _print_next(runs: Sequence[Run], request: Any, report: str | None) -> None:
 def _write_report(folder: Path, runs: Sequence[Run], comparisons: Sequence[Comparison], request: Any) -> None:
     from ctxindex.evaluation.report import write_report
 
-    command = shlex.join(["ctxindex", *sys.argv[1:]])
-    write_report(folder, runs, comparisons, command=command, settings=request.described())
+    command = _USER.sub("//", shlex.join(["ctxindex", *sys.argv[1:]]))
+    try:
+        write_report(folder, runs, comparisons, command=command, settings=request.described(runs))
+    except OSError as error:
+        raise ConfigError(f"--report {folder}: {error.strerror}") from None
+
+
+def _made(folder: Path) -> Path:
+    """The folder of a report, made before hours of work go into what it will hold."""
+    from ctxindex.evaluation.report import require_report
+
+    require_report()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--report {folder}: {error.strerror}") from None
+    return folder

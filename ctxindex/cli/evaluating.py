@@ -16,19 +16,17 @@ from ctxindex.errors import ConfigError, UsageError
 from ctxindex.evaluation import Comparison, Configuration, Dataset, Run, parse_configurations
 from ctxindex.evaluation.cache import default_folder
 from ctxindex.evaluation.comparing import compare
-from ctxindex.evaluation.configuration import STORED, WINDOWED
+from ctxindex.evaluation.configuration import CHUNKING, STORED, WINDOWED
 from ctxindex.evaluation.contextual import ContextWriter
 from ctxindex.evaluation.datasets import open_dataset, open_index_questions
 from ctxindex.evaluation.evaluator import Evaluator, Stored, chunker_of
-from ctxindex.evaluation.study import Study
+from ctxindex.evaluation.study import Chunks, Study
 from ctxindex.evaluation.sweeps import parse_sweep
 from ctxindex.indexing import IndexOptions
 from ctxindex.llm import CachedGenerator, Price
 from ctxindex.spec import ChunkerSpec
 
 _PLACE = ("store", "url", "index", "path")
-_CHUNKING = ("chunker", "chunk_size", "chunk_unit", "chunk_overlap")
-_ANSWERS = "contexts.jsonl"
 
 
 @dataclass(frozen=True)
@@ -50,26 +48,39 @@ class Request:
         names: tuple[str, ...] = self.given["datasets"]
         return names
 
-    def configurations(self) -> list[Configuration]:
+    def configurations(self, model: str | None = None) -> list[Configuration]:
         """Those of --method with the flags, then those of --compare with what says where models come from.
+
+        A flag that does not go with the method is refused, as by an ingest; what a variable or a file says of windows
+        is left out where it does not. `model` is the one where nobody names any.
 
         Raises:
             ConfigError: one is none, or a flag goes with none of them.
         """
-        names = [name for name in IndexOptions.names() if name not in ("method", *_CHUNKING)]
-        said = {name: value for name in names if (value := self.settings.get(name)) is not None}
-        windowed = {name: value for name, value in said.items() if name in WINDOWED}
-        common = {name: value for name, value in said.items() if name not in WINDOWED}
-        methods = self.given["methods"] or [self.settings.get("method") or (STORED if self.of_index else "")]
-        main = parse_configurations([method for method in methods if method]) or [Configuration()]
-        if windowed and not any(one.needs_model for one in main):
-            flag = f"--{next(iter(windowed)).replace('_', '-')}"
+        found = {name: self.settings.find(name) for name in IndexOptions.names() if name not in ("method", *CHUNKING)}
+        said = {name: one for name, one in found.items() if one.value is not None}
+        windowed = {name: one.value for name, one in said.items() if name in WINDOWED}
+        flags = {name: one.value for name, one in said.items() if name in WINDOWED and one.origin.startswith("--")}
+        common = {name: one.value for name, one in said.items() if name not in WINDOWED}
+        if model is not None:
+            common.setdefault("model", model)
+        main = self._main()
+        if flags and not any(one.needs_model for one in main):
+            flag = f"--{next(iter(flags)).replace('_', '-')}"
             raise ConfigError(f"{flag} goes with methods that read chunks in their documents, not with {main[0].name}")
-        if len(main) == 1 and main[0].needs_model:  # what does not fit is refused, as by an ingest
-            main = [replace(main[0], settings={**windowed, **main[0].settings}, common=common)]
-        found = [one.over(windowed, common) for one in main]
-        found += [one.over({}, common) for one in parse_configurations(self.given["compare"])]
-        return [one for number, one in enumerate(found) if one not in found[:number]]
+        if len(main) == 1 and main[0].needs_model:
+            main = [replace(main[0], settings={**flags, **main[0].settings})]
+        listed = [one.over(windowed, common) for one in main]
+        listed += [one.over({}, common) for one in parse_configurations(self.given["compare"])]
+        return [one for number, one in enumerate(listed) if one not in listed[:number]]
+
+    def _main(self) -> list[Configuration]:
+        if self.given["methods"]:
+            return parse_configurations(self.given["methods"])
+        if self.of_index:
+            return [Configuration(STORED)]
+        method = self.settings.get("method")
+        return [Configuration() if method is None else Configuration(method)]
 
     @property
     def of_index(self) -> bool:
@@ -82,15 +93,25 @@ class Request:
 
     def chunker(self) -> ChunkerSpec:
         """How documents are cut."""
-        return IndexOptions(**{name: self.settings.get(name) for name in _CHUNKING}).chunker_spec()
+        return IndexOptions(**{name: self.settings.get(name) for name in CHUNKING}).chunker_spec()
 
-    def described(self) -> dict[str, Any]:
+    def wants_new_chunks(self) -> bool:
+        """Whether a flag says how to cut."""
+        return any(self.settings.find(name).origin.startswith("--") for name in CHUNKING)
+
+    def described(self, runs: Sequence[Run]) -> dict[str, Any]:
         """What a report says of how it was made."""
-        chunker = self.chunker()
+        chunkers = dict.fromkeys(run.corpus.chunker for run in runs)
         return {
-            "chunks": self.given["chunks"] or f"{chunker.name}, at most {chunker.size} {chunker.unit}",
+            "chunks": "; ".join("the set's own" if one is None else _in_words(one) for one in chunkers),
             "seed": self.given["seed"],
+            **{name: self.settings.get(name) for name in ("device", "threads") if self.settings.get(name) is not None},
         }
+
+
+def _in_words(chunker: ChunkerSpec) -> str:
+    overlap = f", {chunker.overlap} of them repeated" if chunker.overlap else ""
+    return f"{chunker.name}, at most {chunker.size} {chunker.unit}{overlap}"
 
 
 def evaluate(request: Request) -> tuple[list[Run], list[Comparison]]:
@@ -99,26 +120,28 @@ def evaluate(request: Request) -> tuple[list[Run], list[Comparison]]:
     Raises:
         CtxIndexError: as of the datasets, the configurations and the runs.
     """
-    configurations = request.configurations()
+    request.configurations()  # what is no configuration is told before anything is read
     sweep = None if request.given["sweep"] is None else parse_sweep(request.given["sweep"])
     trusted = request.given["trust_remote_code"]
     watch = choose_watch(request.given["quiet"])
     with ExitStack() as opened:
         datasets, stored = _datasets(request, opened)
-        chunks = request.given["chunks"]
-        if chunks is None and any(request.settings.get(name) is not None for name in _CHUNKING) and stored is None:
-            chunks = "cut"
+        configurations = request.configurations(None if stored is None else stored.encoder.spec.model)
+        chunks: Chunks | None = request.given["chunks"] or (
+            "cut" if request.wants_new_chunks() and stored is None else None
+        )
         study = Study(datasets, configurations, request.chunker(), chunks, sweep, request.given["seeds"])
         evaluator = Evaluator(
             device=request.settings.get("device", "auto"),
             threads=request.settings.get("threads"),
             trust_remote_code=trusted,
-            cache=_cache(request),
+            cache=None if request.given["no_cache"] else _folder(request) / "vectors",
             seed=request.given["seed"],
             watch=watch,
             contexts=_contexts(request, configurations, opened),
             stored=stored,
         )
+        evaluator.check(configurations)
         model = next((one.options().model for one in configurations if one.needs_model), request.settings.get("model"))
         try:
             runs = list(study.run(evaluator, lambda spec: chunker_of(spec, model, trust_remote_code=trusted)))
@@ -142,9 +165,8 @@ def _datasets(request: Request, opened: ExitStack) -> tuple[list[Dataset], Store
     return [dataset], Stored.of(searcher.encoder, dataset, vectors)
 
 
-def _cache(request: Request) -> Path | None:
-    if request.given["no_cache"]:
-        return None
+def _folder(request: Request) -> Path:
+    """What is kept between runs: vectors, and in a folder of their own answers that cost money."""
     return Path(request.given["cache"]).expanduser() if request.given["cache"] else default_folder()
 
 
@@ -154,9 +176,8 @@ def _contexts(request: Request, configurations: Sequence[Configuration], opened:
     from ctxindex.integrations.llama_index.generator import open_generator
 
     generator = opened.enter_context(open_generator(request.given["llm"], url=request.given["llm_url"]))
-    folder = _cache(request) or default_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    return ContextWriter(CachedGenerator(generator, folder / _ANSWERS), _price(request.given["llm_price"]), _say)
+    answers = CachedGenerator(generator, _folder(request) / "answers" / "contexts.jsonl")
+    return ContextWriter(answers, _price(request.given["llm_price"]), _say)
 
 
 def _price(text: str | None) -> Price | None:

@@ -121,7 +121,7 @@ class EvaluationLines(Lines):
     def begin(self, corpus: Corpus, configuration: Configuration) -> None:
         """Say what comes."""
         what = f"{plural(len(corpus.documents), 'document')}, {plural(corpus.n_chunks, 'chunk')}"
-        self.open(len(corpus.documents), f"{corpus.name}, {configuration.name or 'default method'}: {what}")
+        self.open(len(corpus.documents), f"{corpus.name}, {configuration.name}: {what}")
 
     def end(self, run: Run) -> None:
         """Say what came of it."""
@@ -136,11 +136,12 @@ def choose_watch(quiet: bool) -> EvaluationBars | EvaluationLines | None:
 
 
 def _found(run: Run) -> str:
-    cached = " (vectors were there already)" if run.cached == run.corpus.n_chunks else ""
+    seconds = run.seconds["index"]
+    made = "vectors were there already" if run.cached == run.corpus.n_chunks else f"indexed in {seconds:.1f} s"
     at = "" if run.point is None else f", {run.point.name} {run.point.value:g}"
     return (
-        f"{run.corpus.name}, {run.name or 'default method'}{at}: nDCG@10 {100 * run.metrics['ndcg@10'].mean:.1f}, "
-        f"indexed in {run.seconds['index']:.1f} s{cached}, {len(run.corpus.queries):,} queries "
+        f"{run.corpus.name}, {run.name}{at}: nDCG@10 {100 * run.metrics['ndcg@10'].mean:.1f}, "
+        f"{made}, {len(run.corpus.queries):,} queries "
         f"in {run.seconds['search']:.1f} s"
     )
 

@@ -166,7 +166,7 @@ def use_threads(count: int | None) -> None:
 
     _torch_threads()
     if count is not None or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(count or min(_torch_threads(), _quota()))
+        torch.set_num_threads(count or min(_torch_threads(), usable_processors()))
 
 
 @cache
@@ -192,7 +192,7 @@ def keep_freed_memory() -> None:
     library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
-def _quota() -> int:
+def usable_processors() -> int:
     """Processors whose time this process is given, by its container or its affinity."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:

@@ -7,14 +7,14 @@ Importing it is cheap: the libraries of the extra `eval` come in with the first 
 
 from __future__ import annotations
 
-from ctxindex.evaluation.configuration import BASELINES, Configuration, parse_configurations
+from ctxindex.evaluation.configuration import RANKERS, Configuration, parse_configurations
 from ctxindex.evaluation.corpus import Corpus, cut
 from ctxindex.evaluation.dataset import Dataset, GoldSpan, Query
 from ctxindex.evaluation.results import METRICS, Comparison, Estimate, Run
 
 __all__ = [
-    "BASELINES",
     "METRICS",
+    "RANKERS",
     "Comparison",
     "Configuration",
     "Corpus",

@@ -39,10 +39,12 @@ class Bm25:
 
     def index(self, corpus: Corpus) -> Indexing:
         """See `Scorer.index`."""
-        bm25s = _library()
+        bm25s = require_bm25s()
         began = time.perf_counter()
+        read = self._read(corpus.documents)
+        reading, began = time.perf_counter() - began, time.perf_counter()
         texts = []
-        for one in self._read(corpus.documents):
+        for one in read:
             texts += [chunk.text for chunk in one.chunks]
             self._done(one.document.doc_id, None)
         self._n_chunks = len(texts)
@@ -51,11 +53,11 @@ class Bm25:
         if words.vocab:
             self._index = bm25s.BM25()
             self._index.index(words, show_progress=False)
-        return Indexing(time.perf_counter() - began)
+        return Indexing(time.perf_counter() - began, reading=reading)
 
     def score(self, queries: Sequence[str]) -> Iterator[FloatArray]:
         """See `Scorer.score`."""
-        bm25s = _library()
+        bm25s = require_bm25s()
         words = bm25s.tokenize(list(queries), return_ids=False, show_progress=False)
         rows = max(1, BLOCK_NUMBERS // max(1, self._n_chunks))
         for begin in range(0, len(queries), rows):
@@ -67,7 +69,8 @@ class Bm25:
             yield scores
 
 
-def _library() -> Any:
+def require_bm25s() -> Any:
+    """The library; raises MissingDependencyError where it is not installed."""
     try:
         import bm25s
     except ImportError:

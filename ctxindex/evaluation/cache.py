@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import uuid
 from collections.abc import Collection, Iterator
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ctxindex")
 
+ENCODING_VERSION = 1
+"""Raised with every change to the encoding room that gives other vectors for the same spec, beyond rounding."""
+
+CODE = (__version__, FORMAT_VERSION, ENCODING_VERSION)
+"""What of ours decides vectors besides a spec."""
+
 _SEGMENT_BYTES = 64 << 20
 _SEGMENT_SECONDS = 30.0
 """A segment is written when it holds so much, took so long to make, or is asked for: what a killed run loses."""
@@ -36,7 +43,10 @@ _SEGMENT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Vectors of one document as of `EncodedDocument`, as precise as a store has them, and the seconds they took."""
+    """Vectors of one document as of `EncodedDocument`, as precise as a store has them.
+
+    `seconds` is how long it took to make them: not a number where nobody knows, or where it was on other hardware.
+    """
 
     vectors: npt.NDArray[np.floating]
     lengths: tuple[int, ...] | None
@@ -82,11 +92,14 @@ class MemoryCache:
 class DiskCache:
     """Implements `Cache` in the folder of one encoder; `root` is made where it does not exist.
 
+    `hardware` says what vectors are made on. It decides nothing about them, but the seconds of others say nothing here.
+
     Raises:
         ConfigError: nothing can be written there.
     """
 
-    def __init__(self, root: Path, spec: EncoderSpec) -> None:
+    def __init__(self, root: Path, spec: EncoderSpec, hardware: str = "") -> None:
+        self._hardware = hardware
         self._folder = root / fingerprint(spec)[:32]
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +110,7 @@ class DiskCache:
         self._open_seconds = 0.0
 
     def find(self, keys: Collection[str]) -> Iterator[tuple[str, Kept]]:
-        """See `Cache.find`. A file that cannot be read is removed."""
+        """See `Cache.find`. A damaged file is removed."""
         from safetensors import SafetensorError, safe_open
 
         self.flush()
@@ -109,13 +122,15 @@ class DiskCache:
                     for key in (wanted - given) & here.keys():
                         lengths = here[key]["lengths"]
                         vectors = segment.get_tensor(key)
-                        found = Kept(vectors, lengths and tuple(lengths), float(here[key]["seconds"]))
+                        seconds = here[key]["seconds"] if here[key]["hardware"] == self._hardware else math.nan
+                        found = Kept(vectors, lengths and tuple(lengths), float(seconds))
                         given.add(key)
                         yield key, found
             except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
                 _log.warning("the cached vectors in %s are not readable and are made again: %s", file.name, error)
-                with suppress(OSError):
-                    file.unlink()
+                if not isinstance(error, OSError):  # which may pass
+                    with suppress(OSError):
+                        file.unlink()
 
     def keep(self, key: str, kept: Kept) -> None:
         """See `Cache.keep`."""
@@ -135,7 +150,10 @@ class DiskCache:
             return
         name = uuid.uuid4().hex
         written = self._folder / f"{name}.tmp"
-        entries = {key: {"lengths": kept.lengths, "seconds": kept.seconds} for key, kept in self._open.items()}
+        entries = {
+            key: {"lengths": kept.lengths, "seconds": kept.seconds, "hardware": self._hardware}
+            for key, kept in self._open.items()
+        }
         try:
             # What is not contiguous would be written as other numbers.
             tensors = {key: np.ascontiguousarray(kept.vectors) for key, kept in self._open.items()}
@@ -149,20 +167,20 @@ class DiskCache:
 
 
 def default_folder() -> Path:
-    """Where vectors are kept if nobody says otherwise: $XDG_CACHE_HOME/ctxindex/vectors, or ~/.cache.
+    """What evaluations keep between runs, if nobody says otherwise: $XDG_CACHE_HOME/ctxindex, or in ~/.cache.
 
     Raises:
         ConfigError: there is no home.
     """
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctxindex" / "vectors"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctxindex"
     except RuntimeError:
-        raise ConfigError("there is no home folder to keep vectors in: --cache DIR, or --no-cache") from None
+        raise ConfigError("there is no home folder to keep vectors in: give --cache DIR") from None
 
 
 def fingerprint(spec: EncoderSpec) -> str:
     """sha256 of everything about an encoder that decides vectors, and of our version; where its files lie does not."""
-    return _digest([__version__, FORMAT_VERSION, {**asdict(spec), "model": None}])
+    return _digest([*CODE, {**asdict(spec), "model": None}])
 
 
 def key_of(document: ChunkedDocument) -> str:

@@ -25,13 +25,16 @@ Prefix: TypeAlias = Literal["title", "headings", "context"]
 """What is put before each chunk."""
 
 PREFIXES: tuple[Prefix, ...] = get_args(Prefix)
-BASELINES = ("bm25", *METHODS)
+RANKERS = ("bm25", *METHODS)
+"""The methods that rank chunks: ours, and BM25."""
 STORED = "stored"
 """The vectors that an index holds, as they are."""
 
 _ALIASES = {"contextual": "independent+context"}
 _PREFIXED = ("bm25", "independent")
-_CHUNKING = ("chunker", "chunk_size", "chunk_unit", "chunk_overlap")
+CHUNKING = ("chunker", "chunk_size", "chunk_unit", "chunk_overlap")
+"""Settings of how documents are cut, which all configurations have in common."""
+
 WINDOWED = (
     "join",
     "pooling",
@@ -47,7 +50,7 @@ WINDOWED = (
 )
 """Settings of the methods that read chunks in their documents."""
 
-_ALLOWED = tuple(name for name in IndexOptions.names() if name not in (*_CHUNKING, "method"))
+_ALLOWED = tuple(name for name in IndexOptions.names() if name not in (*CHUNKING, "method"))
 
 
 @dataclass(frozen=True)
@@ -125,9 +128,9 @@ def _parse(text: str) -> Iterator[Configuration]:
 def _method(name: str) -> Configuration | None:
     """The configuration that a method's name begins; None where it is no method's name."""
     method, plus, prefix = _ALIASES.get(name, name).partition("+")
-    if method not in (*BASELINES, STORED):
+    if method not in (*RANKERS, STORED):
         if plus or method.replace("-", "_") not in SETTINGS:
-            raise ConfigError(f"{name!r} is no method: {', '.join([*BASELINES, *_ALIASES])}{_suffixes()}")
+            raise ConfigError(f"{name!r} is no method: {', '.join([*RANKERS, *_ALIASES])}{_suffixes()}")
         return None
     if not plus:
         return Configuration(method)
@@ -144,7 +147,7 @@ def _suffixes() -> str:
 def _with_setting(configuration: Configuration, name: str, value: str | None, text: str) -> Configuration:
     flag = name.replace("_", "-")
     if name not in _ALLOWED:
-        if name in _CHUNKING:
+        if name in CHUNKING:
             raise ConfigError(
                 f"{text!r}: all configurations rank the same chunks, so --{flag} is given once, by itself"
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -38,6 +39,9 @@ _COMPLETION = 40
 
 LONGEST = 600
 """Characters of the longest line of context. The prompt asks for one sentence; more is no longer context."""
+
+_EVERY = 10.0
+"""Seconds between words on how far it is."""
 
 _GAP = "\n[...]\n"
 _WHOLE_SENTENCES = re.compile(rf".{{1,{LONGEST - 1}}}(?:[.!?](?=\s|$)|[\u3002\uff01\uff1f])")
@@ -171,6 +175,7 @@ class ContextWriter:
         self._generator = generator
         self._price = price
         self._say = say
+        self._cost = ""
 
     def __call__(self, documents: Sequence[ChunkedDocument]) -> dict[str, tuple[str, ...]]:
         """A line for every chunk, by doc_id; errors as of `write_contexts`."""
@@ -180,18 +185,31 @@ class ContextWriter:
             f"{self._generator.name} writes {calls:,} lines of context: about {_counts(tokens)}"
             f"{_cost(tokens, self._price)}, less what is kept from earlier runs"
         )
-        lines = write_contexts(documents, self._generator)
-        self._say(f"contexts: {self.cost}")
+        before = self._generator.usage
+        lines = write_contexts(documents, self._generator, progress=_Lines(calls, self._say).add)
+        self._cost = describe_usage(self._generator.usage.since(before), self._price)
+        self._say(f"contexts: {self._cost}")
         return {one.document.doc_id: written for one, written in zip(documents, lines, strict=True)}
 
-    @property
-    def cost(self) -> str:
-        """What was spent so far, in words."""
-        return describe_usage(self._generator.usage, self._price)
-
     def notes(self) -> dict[str, str]:
-        """What is told of a run whose contexts were written here: by whom, at what cost, asked how."""
-        return {"llm": self._generator.name, "llm_cost": self.cost, "llm_prompt": PROMPT}
+        """What is told of a run with the lines that were written last: by whom, at what cost, asked how."""
+        return {"llm": self._generator.name, "llm_cost": self._cost, "llm_prompt": PROMPT}
+
+
+class _Lines:
+    """Says how many lines are written, now and then."""
+
+    def __init__(self, total: int, say: Callable[[str], None]) -> None:
+        self._total = total
+        self._say = say
+        self._done = 0
+        self._said = time.monotonic()
+
+    def add(self, lines: int) -> None:
+        self._done += lines
+        if time.monotonic() - self._said >= _EVERY:
+            self._say(f"{self._done:,} of {self._total:,} lines of context")
+            self._said = time.monotonic()
 
 
 def _counts(tokens: Tokens) -> str:

@@ -16,6 +16,8 @@ import numpy as np
 from ctxindex.chunking.sections import headings_of
 from ctxindex.errors import DocumentError
 from ctxindex.evaluation.dataset import Dataset, DatasetError, Level, Query
+from ctxindex.evaluation.ranking import tie_order
+from ctxindex.spec import ChunkerSpec
 from ctxindex.types import Chunk, ChunkedDocument, Chunker, Document
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class Corpus:
 
     `gold[i]` are the grades of what answers query i, by the number of the chunk, or of the document where `level` is
     "document"; empty where no chunk holds the answer (the query then counts as not answered). `unreadable` are
-    documents that gave no chunk, and why.
+    documents that gave no chunk, and why. `chunker` is how the documents were cut, None for the set's own chunks.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Corpus:
     queries: tuple[Query, ...]
     gold: tuple[Mapping[int, int], ...]
     unreadable: Mapping[str, str]
+    chunker: ChunkerSpec | None = None
 
     @cached_property
     def starts(self) -> Numbers:
@@ -66,6 +69,21 @@ class Corpus:
     def document_names(self) -> tuple[str, ...]:
         """The doc_ids."""
         return tuple(one.document.doc_id for one in self.documents)
+
+    @cached_property
+    def chunk_order(self) -> Numbers:
+        """(chunks,) int64: the place of each chunk among equal scores, as of `tie_order`."""
+        return tie_order(self.chunk_names)
+
+    @cached_property
+    def document_order(self) -> Numbers:
+        """(documents,) int64: the same of documents."""
+        return tie_order(self.document_names)
+
+    @property
+    def unanswerable(self) -> int:
+        """Queries that nothing here answers."""
+        return sum(not gold for gold in self.gold)
 
     def chunk(self, number: int) -> tuple[Document, Chunk]:
         """The chunk of that number, and its document."""
@@ -108,7 +126,6 @@ class Corpus:
             documents=tuple(self.documents[number] for number in kept),
             queries=tuple(self.queries[number] for number in sorted(queries)),
             gold=(),
-            unreadable={},
         )
         gold = []
         for query in sorted(queries):
@@ -124,8 +141,8 @@ class Corpus:
         return number - int(self.starts[owner]) + int(smaller.starts[number_of[owner]])
 
 
-def cut(dataset: Dataset, chunker: Chunker | None) -> Corpus:
-    """The dataset in chunks: those of `chunker`, or where it is None, the set's own.
+def cut(dataset: Dataset, chunker: Chunker | None, spec: ChunkerSpec | None = None) -> Corpus:
+    """The dataset in chunks: those of `chunker`, which `spec` describes, or where it is None, the set's own.
 
     A document that cannot be cut is left out and named in `unreadable`, as an ingest would leave it out.
 
@@ -133,9 +150,10 @@ def cut(dataset: Dataset, chunker: Chunker | None) -> Corpus:
         DatasetError: the set has no chunks of its own, or no document can be cut.
     """
     if chunker is None and dataset.units is None:
-        raise DatasetError(f"{dataset.name} has no chunks of its own: leave out --chunks given")
+        why = f" ({dataset.no_units})" if dataset.no_units else ""
+        raise DatasetError(f"{dataset.name} has no chunks of its own{why}: leave out --chunks given")
     documents: list[ChunkedDocument] = []
-    unreadable: dict[str, str] = {}
+    unreadable = dict(dataset.unreadable)
     for document in dataset.documents:
         try:
             chunks = _own_chunks(document, dataset.units) if chunker is None else chunker.chunk(document)
@@ -148,8 +166,11 @@ def cut(dataset: Dataset, chunker: Chunker | None) -> Corpus:
     if unreadable:
         doc_id, reason = next(iter(unreadable.items()))
         _log.warning("%s: %d documents left out (%s: %s)", dataset.name, len(unreadable), doc_id, reason)
-    bare = Corpus(dataset.name, dataset.level, tuple(documents), dataset.queries, (), unreadable)
-    return replace(bare, gold=_gold(bare))
+    bare = Corpus(dataset.name, dataset.level, tuple(documents), dataset.queries, (), unreadable, spec)
+    corpus = replace(bare, gold=_gold(bare))
+    if corpus.unanswerable:
+        _log.warning("%s: no chunk answers %d of the queries; they count as 0", dataset.name, corpus.unanswerable)
+    return corpus
 
 
 def _own_chunks(document: Document, units: Mapping[str, Sequence[tuple[int, int]]] | None) -> tuple[Chunk, ...]:
@@ -174,17 +195,24 @@ def _gold(corpus: Corpus) -> tuple[dict[int, int], ...]:
             {numbers[doc_id]: grade for doc_id, grade in query.grades.items() if grade and doc_id in numbers}
             for query in corpus.queries
         )
-    return tuple(_overlapping(corpus, query, numbers) for query in corpus.queries)
+    asked = {numbers[doc_id] for query in corpus.queries for doc_id in query.doc_ids if doc_id in numbers}
+    edges = {owner: _edges(corpus.documents[owner].chunks) for owner in asked}
+    return tuple(_overlapping(query, numbers, corpus.starts, edges) for query in corpus.queries)
 
 
-def _overlapping(corpus: Corpus, query: Query, numbers: Mapping[str, int]) -> dict[int, int]:
+def _edges(chunks: Sequence[Chunk]) -> tuple[Numbers, Numbers]:
+    """Where chunks begin and end."""
+    return np.array([chunk.start for chunk in chunks]), np.array([chunk.end for chunk in chunks])
+
+
+def _overlapping(
+    query: Query, numbers: Mapping[str, int], firsts: Numbers, edges: Mapping[int, tuple[Numbers, Numbers]]
+) -> dict[int, int]:
     gold: dict[int, int] = {}
     for span in query.spans:
         owner = numbers.get(span.doc_id)
         if owner is None:
             continue  # unreadable: the query stays, unanswered
-        first = int(corpus.starts[owner])
-        for offset, chunk in enumerate(corpus.documents[owner].chunks):
-            if chunk.start < span.end and span.start < chunk.end:
-                gold[first + offset] = 1
+        starts, ends = edges[owner]
+        gold |= dict.fromkeys((firsts[owner] + np.flatnonzero((starts < span.end) & (span.start < ends))).tolist(), 1)
     return gold

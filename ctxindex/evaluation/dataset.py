@@ -52,7 +52,9 @@ class Dataset:
     """A named corpus with queries.
 
     `units` are the spans of the set's own chunks by doc_id, in the order of the text, where it has any (paragraphs,
-    say), and `given` says that they are what the set means to be ranked.
+    say), and `given` says that they are what the set means to be ranked. `no_units` says why there are none, where what
+    the set says of them makes no sense. `unreadable` are documents that could not be loaded, and why: questions about
+    them are asked, and stay unanswered.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Dataset:
     queries: tuple[Query, ...]
     units: Mapping[str, tuple[Span, ...]] | None = None
     given: bool = False
+    no_units: str = ""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def level(self) -> Level:
@@ -83,12 +87,12 @@ def check(dataset: Dataset) -> Dataset:
     lengths = {document.doc_id: len(document.text) for document in dataset.documents}
     level = dataset.level
     for query in dataset.queries:
-        _check_query(query, level, lengths, name)
+        _check_query(query, level, lengths, dataset)
     return dataset
 
 
-def _check_query(query: Query, level: Level, lengths: Mapping[str, int], name: str) -> None:
-    where = f"{name}: query {query.query_id!r}"
+def _check_query(query: Query, level: Level, lengths: Mapping[str, int], dataset: Dataset) -> None:
+    where = f"{dataset.name}: query {query.query_id!r}"
     if not query.text.strip():
         raise DatasetError(f"{where} has no text")
     if level == "chunk" and not query.spans:
@@ -97,6 +101,8 @@ def _check_query(query: Query, level: Level, lengths: Mapping[str, int], name: s
         raise DatasetError(f"{where} has no relevant document")
     for span in query.spans:
         length = lengths.get(span.doc_id)
+        if length is None and span.doc_id in dataset.unreadable:
+            continue
         if length is None:
             raise DatasetError(f"{where} is about the document {span.doc_id!r}, which the set does not have")
         if not 0 <= span.start < span.end <= length:
@@ -104,7 +110,8 @@ def _check_query(query: Query, level: Level, lengths: Mapping[str, int], name: s
                 f"{where} has the span [{span.start}, {span.end}), outside of the {length:,} characters of "
                 f"{span.doc_id!r}"
             )
-    missing = next((doc_id for doc_id in query.grades if doc_id not in lengths), None)
+    known = lengths.keys() | dataset.unreadable.keys()
+    missing = next((doc_id for doc_id in query.grades if doc_id not in known), None)
     if missing is not None:
         raise DatasetError(f"{where} is about the document {missing!r}, which the set does not have")
 

@@ -6,26 +6,30 @@ decides them, so a run that is repeated, killed or varied encodes only what it h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding import Encoder, load_encoder, open_checkpoint
 from ctxindex.encoding.encoder import DEFAULT_MODEL
+from ctxindex.encoding.runtime import usable_processors
 from ctxindex.encoding.tokenizer import ModelTokenizer
 from ctxindex.errors import ConfigError
-from ctxindex.evaluation.bm25 import Bm25
+from ctxindex.evaluation.bm25 import Bm25, require_bm25s
 from ctxindex.evaluation.cache import Cache, DiskCache, Kept, MemoryCache, key_of
 from ctxindex.evaluation.configuration import STORED, Configuration, Prefix
 from ctxindex.evaluation.corpus import Corpus
 from ctxindex.evaluation.dataset import Dataset
 from ctxindex.evaluation.datasets import StoredVectors
+from ctxindex.evaluation.metrics import require_metrics
 from ctxindex.evaluation.prefixes import Before, headings_before, put_before, title_before
 from ctxindex.evaluation.results import Run, SweepPoint
 from ctxindex.evaluation.run import evaluate
 from ctxindex.evaluation.scoring import Encoded, Reader, Scorer
+from ctxindex.evaluation.significance import require_statistics
 from ctxindex.metering import Meter
 from ctxindex.spec import ChunkerSpec
 from ctxindex.types import ChunkedDocument, Chunker
@@ -91,7 +95,7 @@ class Stored:
         """What `open_index_questions` gave, with the encoder of the index."""
         lengths = held.lengths or (None,) * len(held.vectors)
         rows = zip(dataset.documents, held.vectors, lengths, strict=True)
-        return cls(encoder, {document.doc_id: Kept(vectors, own, 0.0) for document, vectors, own in rows})
+        return cls(encoder, {document.doc_id: Kept(vectors, own, math.nan) for document, vectors, own in rows})
 
 
 class Evaluator:
@@ -101,7 +105,7 @@ class Evaluator:
         device: where models run.
         threads: of the CPU; None takes those this process may use.
         trust_remote_code: let Python code in a model's folder run.
-        cache: the folder that vectors are kept in; None keeps them for as long as this object is there.
+        cache: the folder that vectors are kept in; None keeps them for the length of one `run`.
         seed: of the intervals.
         watch: told how far it is.
         contexts: writes the lines of `+context`.
@@ -127,7 +131,24 @@ class Evaluator:
         self._watch = watch or Unwatched()
         self._contexts = contexts
         self._stored = stored
-        self._memory: dict[Any, MemoryCache] = {}
+
+    def check(self, configurations: Sequence[Configuration]) -> None:
+        """Find out what could not be run, before hours go into what can.
+
+        Raises:
+            ModelError: a model cannot be found or used.
+            ConfigError: a setting does not fit its model or method, or nobody is there to do what is asked.
+            MissingDependencyError: the extra `eval` is not installed.
+        """
+        require_metrics()
+        require_statistics()
+        for configuration in configurations:
+            if configuration.method == "bm25":
+                require_bm25s()
+            if configuration.prefix == "context" and self._contexts is None:
+                raise ConfigError("a language model has to write the lines of context: say which with --llm NAME")
+            if configuration.needs_model or configuration.method == STORED:
+                self._encoder(configuration)
 
     def run(
         self, configuration: Configuration, corpora: Sequence[Corpus], points: Sequence[SweepPoint | None] | None = None
@@ -142,10 +163,11 @@ class Evaluator:
         reader = self._reader(configuration.prefix)
         if configuration.method == "bm25":
             scorer: Scorer = Bm25(reader, self._watch.done)
-            model, notes = "", {"method": "bm25"}
+            model, notes = "", dict[str, Any](method="bm25")
         else:
             scorer, encoder = self._encoded(configuration, corpora, reader)
-            model, notes = encoder.spec.model, {"method": encoder.spec.method, "dtype": encoder.spec.dtype}
+            spec = encoder.spec
+            model, notes = spec.model, {"method": spec.method, "dtype": spec.dtype, "encoder": asdict(spec)}
         for corpus, point in zip(corpora, points or [None] * len(corpora), strict=True):
             self._watch.begin(corpus, configuration)
             run = evaluate(corpus, configuration, scorer, model=model, seed=self._seed, point=point, notes=notes)
@@ -157,20 +179,24 @@ class Evaluator:
     def _encoded(
         self, configuration: Configuration, corpora: Sequence[Corpus], reader: Reader
     ) -> tuple[Scorer, Encoder]:
+        encoder = self._encoder(configuration)
+        if configuration.method == STORED and self._stored is not None:
+            return Encoded(encoder, _held(self._stored, corpora), done=self._watch.done), encoder
+        return Encoded(encoder, self._vectors(encoder), reader, self._watch.done), encoder
+
+    def _encoder(self, configuration: Configuration) -> Encoder:
         if configuration.method == STORED:
             if self._stored is None:
                 raise ConfigError("stored vectors are those of an index: give a file of questions, and --index NAME")
-            held = _held(self._stored, corpora)
-            return Encoded(self._stored.encoder, held, done=self._watch.done), self._stored.encoder
+            return self._stored.encoder
         options = configuration.options()
         meter = Meter(on_tokens=self._watch.advance)
-        encoder = load_encoder(options.model_name, options.encoder_options(self._device, **self._machine), meter)
-        return Encoded(encoder, self._vectors(encoder), reader, self._watch.done), encoder
+        return load_encoder(options.model_name, options.encoder_options(self._device, **self._machine), meter)
 
     def _vectors(self, encoder: Encoder) -> Cache:
         if self._cache is None:
-            return self._memory.setdefault(encoder.spec, MemoryCache())
-        return DiskCache(self._cache, encoder.spec)
+            return MemoryCache()
+        return DiskCache(self._cache, encoder.spec, f"{self._device} {self._machine['threads'] or usable_processors()}")
 
     def _reader(self, prefix: Prefix | None) -> Reader:
         if prefix is None:

@@ -7,7 +7,7 @@ corpus answers counts as 0 in all: it was asked, and not answered.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -63,10 +63,7 @@ def _evaluate(
     scores: FloatArray,
     names: Sequence[str],
 ) -> dict[str, Values]:
-    try:
-        import pytrec_eval
-    except ImportError:
-        raise MissingDependencyError("pytrec-eval-terrier", extra="eval", purpose="an evaluation") from None
+    pytrec_eval = require_metrics()
     judged = {
         str(query): {names[number]: int(grade) for number, grade in grades.items()} for query, grades in enumerate(gold)
     }
@@ -85,3 +82,12 @@ def _evaluate(
         name: np.array([results.get(str(query), nothing)[measure] for query in range(len(gold))])
         for name, measure in measures.items()
     }
+
+
+def require_metrics() -> Any:
+    """The library; raises MissingDependencyError where it is not installed."""
+    try:
+        import pytrec_eval
+    except ImportError:
+        raise MissingDependencyError("pytrec-eval-terrier", extra="eval", purpose="an evaluation") from None
+    return pytrec_eval

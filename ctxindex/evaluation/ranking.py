@@ -26,6 +26,11 @@ def tie_order(names: Sequence[str]) -> Numbers:
     return order
 
 
+def sortable(order: Numbers) -> tuple[str, ...]:
+    """Names that sort as those behind `order` do, and hold nothing that a program in C could stumble over."""
+    return tuple(f"{len(order) - place:012d}" for place in order.tolist())
+
+
 def best(scores: FloatArray, order: Numbers, depth: int) -> tuple[Numbers, FloatArray]:
     """The `depth` best of every row, best first.
 

@@ -75,8 +75,10 @@ class Run:
     """One configuration on one corpus.
 
     `metrics` has an estimate and `values` the (queries,) float64 behind it, for each of `METRICS`. `seconds` are of
-    wall time: `load` until the model is there, `index` to make everything ready for queries (vectors read from a cache
-    count with the time they took when they were made), `search` to encode all queries and rank all chunks for them.
+    wall time: `load` until the model is there, `read` to put together what is read of each chunk (a language model may
+    write it), `index` to make everything else ready for queries, `search` to encode all queries and rank all chunks for
+    them. Vectors read from a cache count with the time they took when they were made; where that was on another device,
+    or nobody knows, `index` is not a number.
     `cached` counts chunks whose vectors came from a cache. `failed` are documents that gave no vectors, and why.
     """
 

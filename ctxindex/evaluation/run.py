@@ -11,7 +11,7 @@ from ctxindex.errors import ModelError
 from ctxindex.evaluation.configuration import Configuration
 from ctxindex.evaluation.corpus import Corpus
 from ctxindex.evaluation.metrics import DEPTH, document_hits, item_metrics
-from ctxindex.evaluation.ranking import best, by_document, rank_of, tie_order
+from ctxindex.evaluation.ranking import best, by_document, rank_of, sortable
 from ctxindex.evaluation.results import METRICS, Ranking, Run, SweepPoint
 from ctxindex.evaluation.scoring import Scorer
 from ctxindex.evaluation.significance import interval
@@ -68,7 +68,7 @@ def evaluate(
         values=values,
         metrics={name: interval(values[name], seed) for name in METRICS},
         ranking=places.ranking(),
-        seconds={"load": cost.loading, "index": cost.seconds, "search": places.search},
+        seconds={"load": cost.loading, "read": cost.reading, "index": cost.seconds, "search": places.search},
         cached=cost.cached,
         failed=cost.failed,
         point=point,
@@ -84,8 +84,6 @@ class _Places:
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
-        self._chunk_order = tie_order(corpus.chunk_names)
-        self._document_order = tie_order(corpus.document_names)
         self._chunks: list[tuple[Numbers, FloatArray]] = []
         self._documents: list[tuple[Numbers, FloatArray]] = []
         self._gold_ranks: list[int] = []
@@ -101,13 +99,15 @@ class _Places:
             )
         ranks_documents = self._corpus.level == "document"
         if not ranks_documents:
-            self._chunks.append(best(scores, self._chunk_order, DEPTH))
+            self._chunks.append(best(scores, self._corpus.chunk_order, DEPTH))
             self.search += time.perf_counter() - began
         of_documents = by_document(scores, self._corpus.starts)
-        self._documents.append(best(of_documents, self._document_order, DEPTH))
+        self._documents.append(best(of_documents, self._corpus.document_order, DEPTH))
         if ranks_documents:
             self.search += time.perf_counter() - began
-        items, order = (of_documents, self._document_order) if ranks_documents else (scores, self._chunk_order)
+        items, order = (
+            (of_documents, self._corpus.document_order) if ranks_documents else (scores, self._corpus.chunk_order)
+        )
         for row in items:
             gold = self._corpus.gold[len(self._gold_ranks)]
             self._gold_ranks.append(rank_of(row, order, list(gold)))
@@ -116,12 +116,13 @@ class _Places:
         """Every metric of every query."""
         corpus = self._corpus
         documents, document_scores = _joined(self._documents)
+        document_names = sortable(corpus.document_order)
         gold_documents = [corpus.gold_documents(query) for query in range(len(corpus.queries))]
-        hits = document_hits(gold_documents, documents, document_scores, corpus.document_names)
+        hits = document_hits(gold_documents, documents, document_scores, document_names)
         if corpus.level == "document":
-            return {**item_metrics(gold_documents, documents, document_scores, corpus.document_names), **hits}
+            return {**item_metrics(gold_documents, documents, document_scores, document_names), **hits}
         chunks, chunk_scores = _joined(self._chunks)
-        return {**item_metrics(corpus.gold, chunks, chunk_scores, corpus.chunk_names), **hits}
+        return {**item_metrics(corpus.gold, chunks, chunk_scores, sortable(corpus.chunk_order)), **hits}
 
     def ranking(self) -> Ranking:
         """The best places, and that of the first answer."""

@@ -6,9 +6,11 @@ with queries times chunks. Scores are exact: nothing is approximated or left out
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     Stored = npt.NDArray[np.floating]
 
+_log = logging.getLogger("ctxindex")
+
 BLOCK_NUMBERS = 16_000_000
 """Numbers of a block of scores: 64 MB."""
 
@@ -38,12 +42,14 @@ class Indexing:
     """What making a corpus ready cost.
 
     `seconds` includes those that vectors read from a cache took when they were made; `cached` counts their chunks.
-    `loading` are the seconds until the model had read its first text, and part of nothing else. `failed` are documents
-    without vectors, and why: their chunks are never found.
+    `loading` are the seconds until the model had read its first text, `reading` those in which something was put
+    before chunks; both are part of nothing else. `failed` are documents without vectors, and why: their chunks are
+    never found.
     """
 
     seconds: float = 0.0
     loading: float = 0.0
+    reading: float = 0.0
     cached: int = 0
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -86,6 +92,7 @@ class Encoded:
         self._read = read
         self._done = done
         self._matrix: Matrix | Multimatrix | None = None
+        self._n_chunks = 0
 
     def index(self, corpus: Corpus) -> Indexing:
         """See `Scorer.index`.
@@ -94,10 +101,12 @@ class Encoded:
             CtxIndexError: no document could be encoded.
         """
         began = time.perf_counter()
-        self._encoder.encode_queries([corpus.queries[0].text])  # loads the model, on nobody's account
+        self._encoder.encode_queries(["anything"])  # loads the model, on nobody's account
         cost = Indexing(loading=time.perf_counter() - began)
         began = time.perf_counter()
         read = self._read(corpus.documents)
+        cost.reading = time.perf_counter() - began
+        began = time.perf_counter()
         keys = [key_of(one) for one in read]
         kept = dict(self._cache.find(keys))
         numbers = {one.document.doc_id: number for number, one in enumerate(read)}
@@ -108,16 +117,19 @@ class Encoded:
                 self._done(one.document.doc_id, None)
         since = time.perf_counter()
         missing = [one for key, one in zip(keys, read, strict=True) if key not in kept]
-        for found in self._encoder.encode_documents(missing):
-            now = time.perf_counter()
-            number = numbers[found.doc_id if isinstance(found, FailedDocument) else found.document.doc_id]
-            self._take(found, keys[number], kept, now - since, cost)
-            since = now
-        self._cache.flush()
+        try:
+            for found in self._encoder.encode_documents(missing):
+                now = time.perf_counter()
+                number = numbers[found.doc_id if isinstance(found, FailedDocument) else found.document.doc_id]
+                self._take(found, keys[number], kept, now - since, cost)
+                since = now
+        finally:
+            self._cache.flush()
         if not kept:
             doc_id, reason = next(iter(cost.failed.items()))
             raise CtxIndexError(f"{corpus.name}: no document could be encoded ({doc_id}: {reason})")
         self._matrix = self._gather(corpus, [kept.get(key) for key in keys])
+        self._n_chunks = corpus.n_chunks
         cost.seconds += time.perf_counter() - began
         return cost
 
@@ -125,7 +137,18 @@ class Encoded:
         """See `Scorer.score`."""
         if self._matrix is None:
             raise ValueError("there is no corpus yet")
-        yield from self._matrix.score(self._encoder.encode_queries(queries))
+        counts = self._encoder.tokenizer.count(list(queries))
+        asked = [number for number, (query, count) in enumerate(zip(queries, counts, strict=True)) if count]
+        if len(asked) < len(queries):
+            first = next(number for number, count in enumerate(counts) if not count)
+            _log.warning(
+                "%d queries have no text that the model can read: %r", len(queries) - len(asked), queries[first]
+            )
+        if not asked:
+            yield np.full((len(queries), self._n_chunks), -np.inf, dtype=np.float32)
+            return
+        vectors = self._encoder.encode_queries([queries[number] for number in asked])
+        yield from _with_gaps(self._matrix.score(vectors), asked, len(queries))
 
     def _take(
         self, found: EncodedDocument | FailedDocument, key: str, kept: dict[str, Kept], seconds: float, cost: Indexing
@@ -157,19 +180,60 @@ class Encoded:
         return Multimatrix(np.concatenate([one.vectors for one in kept if one is not None]), lengths)
 
 
+def _with_gaps(blocks: Iterator[FloatArray], asked: Sequence[int], total: int) -> Iterator[FloatArray]:
+    """The blocks, whose rows are those of `asked`, and rows of minus infinity for all other numbers below `total`."""
+    following, row = 0, 0
+    for block in blocks:
+        here = asked[row : row + len(block)]
+        row += len(block)
+        end = asked[row] if row < len(asked) else total
+        if end - following == len(block):
+            yield block
+        else:
+            filled = np.full((end - following, block.shape[1]), -np.inf, dtype=np.float32)
+            filled[np.array(here) - following] = block
+            yield filled
+        following = end
+
+
+class _Repeats:
+    """Chunks with the very vectors of an earlier one, which then score the same.
+
+    A product of matrices gives equal rows products that differ in the last bits, by where they stand and by the number
+    of threads, and texts that are repeated would be ranked by chance. Copied from the first of them, ties are ties.
+    """
+
+    def __init__(self, rows: Iterable[npt.NDArray[np.floating]]) -> None:
+        first: dict[bytes, int] = {}
+        pairs = [
+            (number, earlier)
+            for number, row in enumerate(rows)
+            if (earlier := first.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), number)) != number
+        ]
+        self._later, self._first = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+
+    def settle(self, scores: FloatArray) -> FloatArray:
+        """The scores, (queries, chunks), with the first's in the place of every later one's."""
+        if len(self._later):
+            scores[:, self._later] = scores[:, self._first]
+        return scores
+
+
 class Matrix:
     """One unit vector a chunk: (chunks, dim) float32; rows of NaN are chunks that are never found."""
 
     def __init__(self, vectors: FloatArray) -> None:
         missing = np.isnan(vectors[:, 0])
         self._missing = missing if missing.any() else None
-        self._vectors = vectors if self._missing is None else np.nan_to_num(vectors)
+        self._vectors = vectors if self._missing is None else np.nan_to_num(vectors, copy=False)
+        self._repeats = _Repeats(self._vectors)
 
     def score(self, queries: FloatArray | list[FloatArray]) -> Iterator[FloatArray]:
         """Blocks of cosines with (queries, dim) unit vectors."""
         rows = max(1, BLOCK_NUMBERS // len(self._vectors))
         for begin in range(0, len(queries), rows):
             scores: FloatArray = np.asarray(queries[begin : begin + rows]) @ self._vectors.T
+            self._repeats.settle(scores)
             if self._missing is not None:
                 scores[:, self._missing] = -np.inf
             yield scores
@@ -183,12 +247,13 @@ class Multimatrix:
         self._lengths = lengths
         self._found = np.flatnonzero(lengths)
         self._ends = np.cumsum(lengths)
+        self._repeats = _Repeats(np.split(vectors, self._ends[:-1]))
 
     def score(self, queries: FloatArray | list[FloatArray]) -> Iterator[FloatArray]:
         """Blocks of MaxSim with queries of (query vectors, dim) each; see `ctxindex.encoding.maxsim`."""
         rows = max(1, min(64, BLOCK_NUMBERS // len(self._lengths)))
         for begin in range(0, len(queries), rows):
-            yield self._block([np.asarray(query) for query in queries[begin : begin + rows]])
+            yield self._repeats.settle(self._block([np.asarray(query) for query in queries[begin : begin + rows]]))
 
     def _block(self, queries: list[FloatArray]) -> FloatArray:
         tokens = np.concatenate(queries)

@@ -32,7 +32,7 @@ def interval(values: Values, seed: int = 0) -> Estimate:
     mean = float(values.mean())
     if len(values) < 2 or np.ptp(values) == 0:
         return Estimate(mean, mean, mean)
-    stats = _stats()
+    stats = require_statistics()
     found = stats.bootstrap(
         (values,),
         np.mean,
@@ -55,7 +55,7 @@ def paired_p(values: Values, baseline: Values, seed: int = 0) -> float:
     differences = values - baseline
     if len(differences) < 2 or not differences.any():
         return 1.0
-    stats = _stats()
+    stats = require_statistics()
     found = stats.permutation_test(
         (differences,),
         np.mean,
@@ -83,7 +83,8 @@ def _batch(values: Values) -> int:
     return max(1, _BATCH_NUMBERS // len(values))
 
 
-def _stats() -> Any:
+def require_statistics() -> Any:
+    """The library; raises MissingDependencyError where it is not installed."""
     try:
         from scipy import stats
     except ImportError:

@@ -84,7 +84,9 @@ class Study:
             given = self.chunks == "given" or (self.chunks is None and dataset.given)
             if not given and chunker is None:
                 chunker = load_chunker(self.chunker)
-            corpus = cut(dataset, None if given else chunker)
+            if not given and any(one.method == STORED for one in self.configurations):
+                raise ConfigError("the vectors of an index are those of its own chunks: leave out --chunks cut")
+            corpus = cut(dataset, None if given else chunker, None if given else self.chunker)
             if self.sweep is not None and self.sweep.name == "corpus-size":
                 yield from sub_corpora(corpus, self.sweep, self.seeds)
             else:
@@ -94,6 +96,7 @@ class Study:
         if self.chunks == "given" or any(one.method == STORED for one in self.configurations):
             raise ConfigError("--sweep chunk-size cuts documents anew: it does not go with chunks that are given")
         for size in chunk_sizes(sweep, self.chunker.unit):
-            chunker = load_chunker(replace(self.chunker, size=size))
+            spec = replace(self.chunker, size=size)
+            chunker = load_chunker(spec)
             for dataset in self.datasets:
-                yield SweepPoint(sweep.name, size), cut(dataset, chunker)
+                yield SweepPoint(sweep.name, size), cut(dataset, chunker, spec)

@@ -33,7 +33,7 @@ SHARES = (1 / 8, 1 / 4, 1 / 2, 1)
 _FEWEST = 2
 """Documents of a sub-corpus."""
 
-_LAMBDA = re.compile(r"lambda[-_=]?(\d+(?:\.\d+)?)", re.IGNORECASE)
+_LAMBDA = re.compile(r"lambda[-_=]?(\d*\.?\d+(?:e-?\d+)?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def _family(folder: Path) -> tuple[tuple[float, str], ...]:
         raise ConfigError(f"--sweep lambda={folder}: there is no such folder")
     found: dict[float, str] = {}
     for inner in sorted(folder.iterdir()):
-        match = _LAMBDA.search(inner.name) if inner.is_dir() else None
+        match = _LAMBDA.fullmatch(inner.name) if inner.is_dir() else None
         if match is not None and found.setdefault(float(match[1]), str(inner)) != str(inner):
             raise ConfigError(f"--sweep lambda={folder}: two folders in it are called lambda-{match[1]}")
     if not found:

@@ -31,6 +31,7 @@ import numpy as np
 from ctxindex.chunking.chunker import load_chunker
 from ctxindex.encoding.encoder import Encoder
 from ctxindex.errors import DocumentError, MissingDependencyError, UsageError
+from ctxindex.evaluation.cache import CODE
 from ctxindex.retrieval.exact import ExactRanking
 from ctxindex.spec import ChunkerSpec, EncoderSpec
 from ctxindex.types import Chunk, ChunkedDocument, Chunker, Document, FailedDocument
@@ -275,7 +276,7 @@ def _query_text(row: Mapping[str, Any]) -> str:
 def _metadata(encoder: EncoderSpec, chunker: ChunkerSpec | None, grouped: bool, name: str | None) -> ModelMeta:
     """What mteb writes beside results. The revision stands for all that decides them: it is mteb's key to its cache."""
     decisive = {key: value for key, value in asdict(encoder).items() if key != "model"}
-    setting = {"encoder": decisive, "chunker": chunker and asdict(chunker), "grouped": grouped}
+    setting = {"code": CODE, "encoder": decisive, "chunker": chunker and asdict(chunker), "grouped": grouped}
     seen = "-grouped" if grouped else "" if chunker is None else "-chunked"
     return ModelMeta(
         loader=None,

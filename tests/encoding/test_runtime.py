@@ -119,7 +119,7 @@ def test_threads_are_those_that_a_container_is_given(
     quota.write_text(content)
     monkeypatch.setattr(runtime, "_CPU_QUOTA", quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    assert runtime._quota() == expected
+    assert runtime.usable_processors() == expected
 
 
 def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         use_threads(1)
         assert torch.get_num_threads() == 1
         torch.set_num_threads(2)
-        monkeypatch.setattr(runtime, "_quota", lambda: 1)
+        monkeypatch.setattr(runtime, "usable_processors", lambda: 1)
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
         use_threads(None)  # somebody has decided already
         assert torch.get_num_threads() == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 import subprocess
@@ -90,7 +91,7 @@ def test_another_encoder_has_another_folder(tmp_path: Path, change: dict[str, An
 def test_a_model_may_move_and_a_version_of_ours_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprint(SPEC)
     assert fingerprint(replace(SPEC, model="/elsewhere")) == before
-    monkeypatch.setattr("ctxindex.evaluation.cache.__version__", "99")
+    monkeypatch.setattr("ctxindex.evaluation.cache.CODE", ("99",))
     assert fingerprint(SPEC) != before
 
 
@@ -216,16 +217,16 @@ def test_memory_keeps_for_the_length_of_a_run() -> None:
 
 def test_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "ctxindex" / "vectors"
+    assert default_folder() == tmp_path / "ctxindex"
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    assert default_folder() == tmp_path / "home" / ".cache" / "ctxindex" / "vectors"
+    assert default_folder() == tmp_path / "home" / ".cache" / "ctxindex"
 
     def no_home() -> Path:
         raise RuntimeError
 
     monkeypatch.setattr(Path, "home", no_home)
-    with pytest.raises(ConfigError, match="no home folder to keep vectors in: --cache DIR, or --no-cache"):
+    with pytest.raises(ConfigError, match="no home folder to keep vectors in: give --cache DIR"):
         default_folder()
 
 
@@ -281,3 +282,13 @@ def test_a_killed_evaluation_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
     for other in (run, again):
         np.testing.assert_array_equal(other.ranking.chunks, undisturbed.ranking.chunks)
         np.testing.assert_allclose(other.ranking.scores, undisturbed.ranking.scores, atol=1e-5)
+
+
+def test_seconds_on_other_hardware_say_nothing_here(tmp_path: Path) -> None:
+    made = DiskCache(tmp_path, SPEC, "cpu 2")
+    made.keep("a", kept())
+    made.flush()
+    there = dict(DiskCache(tmp_path, SPEC, "cuda 2").find(["a"]))["a"]
+    assert math.isnan(there.seconds)
+    np.testing.assert_array_equal(there.vectors, kept().vectors)
+    assert dict(DiskCache(tmp_path, SPEC, "cpu 2").find(["a"]))["a"].seconds == kept().seconds

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctxindex.config import SETTINGS
 from ctxindex.errors import ConfigError
-from ctxindex.evaluation.configuration import BASELINES, PREFIXES, WINDOWED, Configuration, Prefix, parse_configurations
+from ctxindex.evaluation.configuration import PREFIXES, RANKERS, WINDOWED, Configuration, Prefix, parse_configurations
 from ctxindex.indexing.options import IndexOptions
 
 ALLOWED = [
@@ -25,7 +25,7 @@ VALUES: dict[type, st.SearchStrategy[Any]] = {
     str: st.text("abc./=-_ é:", min_size=1, max_size=12).map(str.strip).filter(bool),
 }
 PREFIXED: list[tuple[str, Prefix | None]] = [(one, prefix) for one in ("bm25", "independent") for prefix in PREFIXES]
-METHODS = st.sampled_from([*((method, None) for method in (*BASELINES, "stored")), *PREFIXED])
+METHODS = st.sampled_from([*((method, None) for method in (*RANKERS, "stored")), *PREFIXED])
 
 
 @st.composite
@@ -88,7 +88,7 @@ def test_each_text_begins_a_new_configuration() -> None:
     assert parse_configurations([]) == []
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", RANKERS)
 def test_every_baseline_is_a_configuration(name: str) -> None:
     assert names(name) == [name]
 

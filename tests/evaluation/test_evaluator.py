@@ -81,16 +81,17 @@ def test_corpora_are_run_in_their_order_and_at_their_points(tiny: str) -> None:
 def test_a_run_tells_the_method_and_the_model(tiny: str) -> None:
     evaluator = Evaluator(device="cpu")
     found = run(evaluator, f"late,model={tiny}")
-    assert (found.model, found.notes) == (tiny, {"method": "late", "dtype": "float32"})
+    assert (found.model, found.notes["method"], found.notes["dtype"]) == (tiny, "late", "float32")
+    assert found.notes["encoder"]["digest"]
     found = run(evaluator, f"model={tiny}")
     assert found.notes["method"] == "independent", "the model's own"
     found = run(evaluator, "bm25")
     assert (found.model, found.notes) == ("", {"method": "bm25"})
 
 
-def test_who_watches_is_told_everything_in_order(tiny: str) -> None:
+def test_who_watches_is_told_everything_in_order(tiny: str, tmp_path: Path) -> None:
     watch = Watched()
-    evaluator = Evaluator(device="cpu", watch=watch)
+    evaluator = Evaluator(device="cpu", watch=watch, cache=tmp_path)
     name = f"late,model={tiny}"
     first = run(evaluator, name)
     tokens = [one for one in watch.told if isinstance(one, int)]
@@ -110,17 +111,22 @@ def test_who_watches_is_told_everything_in_order(tiny: str) -> None:
 
 
 def test_vectors_are_shared_by_what_decides_the_same_vectors(tiny: str, tmp_path: Path) -> None:
-    for place in (None, tmp_path):
-        evaluator = Evaluator(device="cpu", cache=place)
-        run(evaluator, f"late,model={tiny}")
-        n_chunks = people().n_chunks
-        assert run(evaluator, f"late,anchor=0,model={tiny}").cached == n_chunks
-        assert run(evaluator, f"late,anchor=8,model={tiny}").cached == 0
-        assert run(evaluator, f"independent,model={tiny}").cached == 0
-        assert run(evaluator, f"model={tiny}").cached == n_chunks
-        assert run(evaluator, f"independent+title,model={tiny}").cached == n_chunks, "there are no titles"
+    evaluator = Evaluator(device="cpu", cache=tmp_path)
+    run(evaluator, f"late,model={tiny}")
+    n_chunks = people().n_chunks
+    assert run(evaluator, f"late,anchor=0,model={tiny}").cached == n_chunks
+    assert run(evaluator, f"late,anchor=8,model={tiny}").cached == 0
+    assert run(evaluator, f"independent,model={tiny}").cached == 0
+    assert run(evaluator, f"model={tiny}").cached == n_chunks
+    assert run(evaluator, f"independent+title,model={tiny}").cached == n_chunks, "there are no titles"
     assert run(Evaluator(device="cpu", cache=tmp_path), f"late,model={tiny}").cached == n_chunks
-    assert run(Evaluator(device="cpu"), f"late,model={tiny}").cached == 0
+
+
+def test_without_a_cache_vectors_stay_for_one_run(tiny: str) -> None:
+    evaluator = Evaluator(device="cpu")
+    (late,) = parse_configurations([f"late,model={tiny}"])
+    assert [one.cached for one in evaluator.run(late, [people(name="a"), people(name="b")])] == [0, people().n_chunks]
+    assert run(evaluator, f"late,model={tiny}").cached == 0
 
 
 def test_a_prefix_is_found_by_its_words(tiny: str) -> None:

@@ -228,9 +228,20 @@ def test_blocks_of_cosines_are_of_bounded_size(monkeypatch: pytest.MonkeyPatch, 
     vectors = generator.normal(size=(9, 4)).astype(np.float32)
     vectors[3] = np.nan
     queries = generator.normal(size=(7, 4)).astype(np.float32)
-    blocks = list(Matrix(vectors).score(queries))
+    blocks = list(Matrix(vectors.copy()).score(queries))
     assert [len(each) for each in blocks[:-1]] == [max(1, block // 9)] * (len(blocks) - 1)
     found = np.concatenate(blocks)
     plain = [[float(query.astype(np.float64) @ vector) for vector in vectors] for query in queries]
     np.testing.assert_allclose(found, np.where(np.isnan(plain), -np.inf, plain), rtol=1e-5, atol=1e-6)
     assert found.dtype == np.float32
+
+
+def test_chunks_with_equal_vectors_tie_wherever_they_stand() -> None:
+    generator = np.random.default_rng(0)
+    drawn = generator.normal(size=(1036, 384)).astype(np.float32)
+    vectors, queries = np.split(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), [1003])
+    vectors[[400, 777, 1002]] = vectors[0]
+    for asked in (queries, queries[:1]):
+        (scores,) = Matrix(vectors.copy()).score(asked)
+        assert (scores[:, [400, 777, 1002]] == scores[:, [0]]).all()
+        np.testing.assert_allclose(scores, asked @ vectors.T, atol=1e-6)

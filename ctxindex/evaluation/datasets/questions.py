@@ -7,7 +7,6 @@ Documents are called what `ingest` calls them, and `text[start:end]` is in the t
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -19,25 +18,23 @@ from ctxindex.evaluation.datasets.rows import read_jsonl
 from ctxindex.loading import load_documents
 from ctxindex.types import Document, FailedDocument
 
-_log = logging.getLogger("ctxindex")
-
 
 def open_questions(file: str | Path, documents: Iterable[Document | FailedDocument], name: str) -> Dataset:
-    """The questions in `file` about `documents`, as `load_documents` gives them; those that failed are left out.
+    """The questions in `file` about `documents`, as `load_documents` gives them.
+
+    Documents that failed are named in `unreadable`, and questions about them stay unanswered.
 
     Raises:
         DatasetError: the file can't be read, or a question is about a document that is not there.
     """
     loaded: list[Document] = []
-    failures: list[FailedDocument] = []
+    failures: dict[str, str] = {}
     for one in documents:
         if isinstance(one, Document):
             loaded.append(one)
         else:
-            failures.append(one)
-    if failures:
-        _log.warning("%s: %d documents failed (%s: %s)", name, len(failures), failures[0].doc_id, failures[0].reason)
-    return check(Dataset(name, tuple(loaded), gather(read_jsonl(Path(file)), numbered=True)))
+            failures[one.doc_id] = one.reason
+    return check(Dataset(name, tuple(loaded), gather(read_jsonl(Path(file)), numbered=True), unreadable=failures))
 
 
 def documents_beside(path: str, questions: str) -> Iterator[Document | FailedDocument]:

@@ -49,7 +49,10 @@ def open_spans(folder: Path, name: str) -> Dataset:
     rows = list(read_jsonl(queries_file))
     dataset = check(Dataset(name, tuple(documents), gather(rows)))
     if not chunks:
-        return replace(dataset, units=_units(dataset, rows))
+        try:
+            return replace(dataset, units=_units(dataset, rows))
+        except DatasetError as error:  # fields of these names may mean something else; only --chunks given needs them
+            return replace(dataset, no_units=str(error))
     without = next((document.doc_id for document in documents if document.doc_id not in chunks), None)
     if without is not None:
         raise DatasetError(f'{documents_file}: the document {without!r} has no "chunks", others have')

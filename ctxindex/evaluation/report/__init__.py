@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from ctxindex.evaluation.report.machine import as_json
 from ctxindex.evaluation.report.text import comparison_rows, summary_rows, sweep_rows, tables
-from ctxindex.evaluation.report.write import write_report
+from ctxindex.evaluation.report.write import require_report, write_report
 
-__all__ = ["as_json", "comparison_rows", "summary_rows", "sweep_rows", "tables", "write_report"]
+__all__ = ["as_json", "comparison_rows", "require_report", "summary_rows", "sweep_rows", "tables", "write_report"]

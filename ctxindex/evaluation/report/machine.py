@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ def _run(run: Run) -> dict[str, Any]:
         "method": method_of(run),
         "name": run.name,
         "model": run.model,
-        "settings": plain_json(run.configuration.settings),
+        "settings": plain_json({**run.configuration.common, **run.configuration.settings}),
+        "chunker": None if run.corpus.chunker is None else plain_json(asdict(run.corpus.chunker)),
         "level": run.corpus.level,
         "documents": len(run.corpus.documents),
         "chunks": run.corpus.n_chunks,
@@ -42,6 +44,7 @@ def _run(run: Run) -> dict[str, Any]:
         "cached_chunks": run.cached,
         "failed": dict(run.failed),
         "unreadable": dict(run.corpus.unreadable),
+        "unanswerable": run.corpus.unanswerable,
         "positions": [
             {"from": first, "to": last, "queries": queries, "ndcg@10": _number(mean)}
             for first, last, queries, mean in run.positions()

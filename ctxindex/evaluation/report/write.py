@@ -27,7 +27,7 @@ def write_report(
     Raises:
         MissingDependencyError: a package of the extra `eval` is not installed; nothing has been written.
     """
-    _require_packages()
+    require_report()
     from ctxindex.evaluation.report.page import render
 
     page = render(runs, comparisons, command=command, settings=settings, files=FILES)
@@ -37,7 +37,8 @@ def write_report(
     return [index, *write_csvs(folder, runs, comparisons)]
 
 
-def _require_packages() -> None:
+def require_report() -> None:
+    """Raises MissingDependencyError where a package that a report needs is not installed."""
     for package in ("jinja2", "matplotlib"):
         try:
             import_module(package)

@@ -61,12 +61,11 @@ def test_questions_without_a_name_have_their_line_s(tmp_path: Path) -> None:
     assert [query.query_id for query in dataset.queries] == ["2", "two", "4"]
 
 
-def test_documents_that_failed_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = write_jsonl(tmp_path / "q.jsonl", [question()])
-    with caplog.at_level(logging.WARNING, "ctxindex"):
-        dataset = open_questions(file, [Document("a", "text"), FailedDocument("b", "is empty")], "set")
-    assert len(dataset.documents) == 1
-    assert "set: 1 documents failed (b: is empty)" in caplog.text
+def test_documents_that_failed_are_named_and_asked_about(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "q.jsonl", [question(), {**question(), "doc_id": "b"}])
+    dataset = open_questions(file, [Document("a", "text"), FailedDocument("b", "is empty")], "set")
+    assert (len(dataset.documents), len(dataset.queries)) == (1, 2)
+    assert dataset.unreadable == {"b": "is empty"}
 
 
 def test_questions_that_cannot_be_asked(tmp_path: Path, samples: Path) -> None:

@@ -93,6 +93,20 @@ def test_chunks_of_the_documents_are_units(tmp_path: Path) -> None:
         ([asked(section=1.5)], '"section" is not whole'),
         ([asked(section=1), asked("r", 0, 14, section=0)], "two sections of 'a' overlap at character 12"),
         ([asked(section=1), asked("r", 0, 9, section=1)], r"line 2: section 1 of 'a' is \[0, 9\), in an earlier row"),
+    ],
+)
+def test_units_that_make_no_sense_are_an_error_only_to_who_asks_for_them(
+    tmp_path: Path, queries: list[Any], reason: str
+) -> None:
+    dataset = open_dataset(str(write_spans(tmp_path, queries=queries)))
+    assert dataset.units is None
+    with pytest.raises(DatasetError, match=f"no chunks of its own .*{reason}"):
+        cut(dataset, None)
+
+
+@pytest.mark.parametrize(
+    ("queries", "reason"),
+    [
         ([asked(), asked(query="Another?")], "line 2: the query 'q' has another text"),
         ([asked(), {**asked("r"), "start": None, "end": None}], 'line 2: has no "start", unlike the rows before'),
         ([{**asked(), "start": None}], 'line 1: has no "start"'),

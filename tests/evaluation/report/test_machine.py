@@ -26,8 +26,9 @@ def test_a_run_is_one_object_that_survives_a_round_trip() -> None:
     assert values["schema"] == "ctxindex.eval/1"
     first = values["runs"][0]
     assert list(first) == [
-        "dataset", "method", "name", "model", "settings", "level", "documents", "chunks", "queries", "metrics",
-        "intervals", "seconds", "queries_per_second", "cached_chunks", "failed", "unreadable", "positions", "notes",
+        "dataset", "method", "name", "model", "settings", "chunker", "level", "documents", "chunks", "queries",
+        "metrics", "intervals", "seconds", "queries_per_second", "cached_chunks", "failed", "unreadable", "unanswerable",
+        "positions", "notes",
     ]  # fmt: skip
     assert (first["dataset"], first["method"], first["name"], first["model"]) == (
         "people", "late", "late,anchor=64", "minilm",
