@@ -27,8 +27,8 @@ def test_a_run_is_one_object_that_survives_a_round_trip() -> None:
     first = values["runs"][0]
     assert list(first) == [
         "dataset", "method", "name", "model", "settings", "chunker", "level", "documents", "chunks", "queries",
-        "metrics", "intervals", "seconds", "queries_per_second", "cached_chunks", "failed", "unreadable", "unanswerable",
-        "positions", "notes",
+        "metrics", "intervals", "seconds", "queries_per_second", "cached_chunks", "failed", "unreadable",
+        "unanswerable", "positions", "notes",
     ]  # fmt: skip
     assert (first["dataset"], first["method"], first["name"], first["model"]) == (
         "people", "late", "late,anchor=64", "minilm",
