@@ -1,1 +1,1 @@
-"""Training encoders for context: the InSeNT loss, and merging of weights. Importing it is cheap: torch comes later."""
+"""Training encoders for context: batches, the InSeNT loss, merging. Importing it is cheap: torch comes later."""
