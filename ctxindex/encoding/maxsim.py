@@ -59,10 +59,14 @@ def max_sim_torch(
     query_mask: torch.Tensor | None = None,
     document_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The same in torch, on the tensors' own device, with gradients; shapes and result as of `max_sim`."""
+    """The same in torch, on the tensors' own device, with gradients; shapes and result as of `max_sim`.
+
+    What is float64 stays so, for gradients that are checked against finite differences.
+    """
     import torch
 
-    products = torch.einsum("qid,njd->qnij", queries.float(), documents.float())
+    dtype = torch.promote_types(torch.promote_types(queries.dtype, documents.dtype), torch.float32)
+    products = torch.einsum("qid,njd->qnij", queries.to(dtype), documents.to(dtype))
     if document_mask is not None:
         products = products.masked_fill(~document_mask.bool()[None, :, None, :], -torch.inf)
     best = products.amax(dim=3)

@@ -46,6 +46,8 @@ def test_half_precision_is_added_up_in_float32() -> None:
     exact = max_sim(query.astype(np.float16).astype(np.float32), document.astype(np.float16).astype(np.float32))
     half = max_sim_torch(torch.tensor(query).half(), torch.tensor(document).half())
     assert half.dtype == torch.float32
+    wide = max_sim_torch(torch.tensor(query).double(), torch.tensor(document).double())
+    assert wide.dtype == torch.float64
     np.testing.assert_allclose(half, exact, rtol=1e-5)
 
 
