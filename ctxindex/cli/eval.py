@@ -22,7 +22,7 @@ from ctxindex.cli.options import (
     store_options,
     trust_option,
 )
-from ctxindex.cli.output import print_json, print_table
+from ctxindex.cli.output import plural, print_json, print_table
 from ctxindex.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,11 +30,16 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 3
 _SHOWN = 10
+_FEW = 30
+_LEGEND = (
+    "R@k: share of a question's gold chunks among the first k (an answer may span several). "
+    "DOC@1: the first chunk is of the right document."
+)
 _USER = re.compile(r"//[^/@\s]+@")
 """Names and passwords in addresses, which no report repeats."""
 
 _METHOD = "late, late-interaction, independent, bm25 …; repeatable.  [default: the model's own]"
-_COMPARE = "More configurations on the same chunks, as in bm25,late,anchor=64; repeatable."
+_COMPARE = "More configurations on the same chunks, as in bm25,late,anchor=64; repeatable. --method stays the first."
 _CHUNKS = "The set's own chunks, or cut anew.  [default: its own where it is made of chunks]"
 _SWEEP = "chunk-size, corpus-size (NAME=V1,V2,… for values of your own), or lambda=FOLDER of models."
 _CACHE = "Where vectors are kept for the next run.  [default: ~/.cache/ctxindex]"
@@ -46,8 +51,8 @@ _CACHE = "Where vectors are kept for the next run.  [default: ~/.cache/ctxindex]
 @click.option("--compare", multiple=True, metavar="CONFIG,…", help=_COMPARE)
 @click.option("--questions", metavar="FILE", help="Questions about the documents that DATASET holds, as JSONL.")
 @click.option("--chunks", type=click.Choice(["given", "cut"]), help=_CHUNKS)
-@click.option("--sweep", metavar="NAME", help=_SWEEP)
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Sub-corpora of each size.")
+@click.option("--sweep", "sweeps", multiple=True, metavar="NAME", help=_SWEEP)
+@click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Sub-corpora of each size.  [default: 3]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of intervals and tests.")
 @click.option("--report", metavar="DIR", help="Write a page with plots and the failing queries, and CSVs.")
 @click.option("--cache", metavar="DIR", help=_CACHE)
@@ -107,6 +112,10 @@ def _print(runs: Sequence[Run], comparisons: Sequence[Comparison]) -> None:
     for number, (title, rows) in enumerate(tables(runs, comparisons)):
         click.echo(("\n" if number else "") + title)
         print_table(rows)
+    click.echo(_LEGEND)
+    fewest = min(len(run.corpus.queries) for run in runs)
+    if fewest < _FEW:
+        click.echo(f"Only {plural(fewest, 'question')}: too few to tell methods apart, whatever the intervals say.")
     failures = {
         (run.corpus.name, *failure) for run in runs for failure in [*run.corpus.unreadable.items(), *run.failed.items()]
     }
@@ -120,7 +129,7 @@ def _print_next(runs: Sequence[Run], folder: Path | None) -> None:
     if folder is not None:
         click.echo(f"\nReport: {folder / 'index.html'}")
     elif len({run.name for run in runs}) == 1:
-        click.echo("\nNext: the same with --compare bm25,independent,late, for what others find on the same chunks")
+        click.echo("\nNext: the same with --compare bm25,independent+title,late, for what others find")
     else:
         click.echo("\nNext: the same with --report DIR, for plots and the questions that fail")
 

@@ -16,12 +16,12 @@ from ctxindex.errors import ConfigError, UsageError
 from ctxindex.evaluation import Comparison, Configuration, Dataset, Run, parse_configurations
 from ctxindex.evaluation.cache import default_folder
 from ctxindex.evaluation.comparing import compare
-from ctxindex.evaluation.configuration import CHUNKING, STORED, WINDOWED
+from ctxindex.evaluation.configuration import CHUNKING, STORED, WINDOWED, distinct
 from ctxindex.evaluation.contextual import ContextWriter
 from ctxindex.evaluation.datasets import open_dataset, open_index_questions
-from ctxindex.evaluation.evaluator import Evaluator, Stored, chunker_of
-from ctxindex.evaluation.study import Chunks, Study
-from ctxindex.evaluation.sweeps import parse_sweep
+from ctxindex.evaluation.evaluator import Evaluator, Stored, chunker_of, with_method
+from ctxindex.evaluation.study import SEEDS, Chunks, Study
+from ctxindex.evaluation.sweeps import Sweep, parse_sweep
 from ctxindex.indexing import IndexOptions
 from ctxindex.llm import CachedGenerator, Price
 from ctxindex.spec import ChunkerSpec
@@ -70,9 +70,13 @@ class Request:
             raise ConfigError(f"{flag} goes with methods that read chunks in their documents, not with {main[0].name}")
         if len(main) == 1 and main[0].needs_model:
             main = [replace(main[0], settings={**flags, **main[0].settings})]
-        listed = [one.over(windowed, common) for one in main]
-        listed += [one.over({}, common) for one in parse_configurations(self.given["compare"])]
-        return [one for number, one in enumerate(listed) if one not in listed[:number]]
+        listed = [self._settled(one, common).over(windowed, common) for one in main]
+        listed += [self._settled(one, common).over({}, common) for one in parse_configurations(self.given["compare"])]
+        return distinct(listed)
+
+    def _settled(self, configuration: Configuration, common: Mapping[str, Any]) -> Configuration:
+        """With a method, the model's own if no other."""
+        return with_method(replace(configuration, common=common), trust_remote_code=self.given["trust_remote_code"])
 
     def _main(self) -> list[Configuration]:
         if self.given["methods"]:
@@ -95,9 +99,40 @@ class Request:
         """How documents are cut."""
         return IndexOptions(**{name: self.settings.get(name) for name in CHUNKING}).chunker_spec()
 
-    def wants_new_chunks(self) -> bool:
-        """Whether a flag says how to cut."""
-        return any(self.settings.find(name).origin.startswith("--") for name in CHUNKING)
+    def new_chunks(self) -> str | None:
+        """The first flag that says how to cut."""
+        origins = (self.settings.find(name).origin for name in CHUNKING)
+        return next((origin for origin in origins if origin.startswith("--")), None)
+
+    def chunks(self, *, of_index: bool) -> Chunks | None:
+        """The set's own, or new ones; None for what each set means.
+
+        Raises:
+            ConfigError: a flag says how to cut what is not cut.
+        """
+        chosen: Chunks | None = self.given["chunks"]
+        flag = self.new_chunks()
+        if flag is None:
+            return chosen
+        if chosen == "given" or of_index:
+            whose = "an index has" if of_index else "--chunks given takes"
+            raise ConfigError(f"{flag} says how to cut, and {whose} chunks as they are: leave it out")
+        return "cut"
+
+    def sweep(self) -> Sweep | None:
+        """What is varied.
+
+        Raises:
+            ConfigError: two things at once, or a flag that says nothing to it.
+        """
+        if len(self.given["sweeps"]) > 1:
+            raise ConfigError("one --sweep at a time: give each in a command of its own")
+        found = parse_sweep(self.given["sweeps"][0]) if self.given["sweeps"] else None
+        if self.given["seeds"] and (found is None or found.name != "corpus-size"):
+            raise ConfigError("--seeds goes with --sweep corpus-size")
+        if found is not None and found.name == "chunk-size" and self.given["chunk_size"] is not None:
+            raise ConfigError("--chunk-size says nothing to --sweep chunk-size: give sizes as in chunk-size=64,128")
+        return found
 
     def described(self, runs: Sequence[Run]) -> dict[str, Any]:
         """What a report says of how it was made."""
@@ -121,16 +156,14 @@ def evaluate(request: Request) -> tuple[list[Run], list[Comparison]]:
         CtxIndexError: as of the datasets, the configurations and the runs.
     """
     request.configurations()  # what is no configuration is told before anything is read
-    sweep = None if request.given["sweep"] is None else parse_sweep(request.given["sweep"])
+    sweep = request.sweep()
     trusted = request.given["trust_remote_code"]
     watch = choose_watch(request.given["quiet"])
     with ExitStack() as opened:
         datasets, stored = _datasets(request, opened)
         configurations = request.configurations(None if stored is None else stored.encoder.spec.model)
-        chunks: Chunks | None = request.given["chunks"] or (
-            "cut" if request.wants_new_chunks() and stored is None else None
-        )
-        study = Study(datasets, configurations, request.chunker(), chunks, sweep, request.given["seeds"])
+        chunks = request.chunks(of_index=stored is not None)
+        study = Study(datasets, configurations, request.chunker(), chunks, sweep, request.given["seeds"] or SEEDS)
         evaluator = Evaluator(
             device=request.settings.get("device", "auto"),
             threads=request.settings.get("threads"),

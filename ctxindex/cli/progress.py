@@ -138,6 +138,8 @@ def choose_watch(quiet: bool) -> EvaluationBars | EvaluationLines | None:
 def _found(run: Run) -> str:
     seconds = run.seconds["index"]
     made = "vectors were there already" if run.cached == run.corpus.n_chunks else f"indexed in {seconds:.1f} s"
+    if 0 < run.cached < run.corpus.n_chunks:
+        made = f"{run.cached:,} vectors were there already, all took {seconds:.1f} s"
     at = "" if run.point is None else f", {run.point.name} {run.point.value:g}"
     return (
         f"{run.corpus.name}, {run.name}{at}: nDCG@10 {100 * run.metrics['ndcg@10'].mean:.1f}, "

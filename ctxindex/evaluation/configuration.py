@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any, Literal, TypeAlias, get_args
 
 from ctxindex.config import SETTINGS, typed
@@ -108,6 +109,11 @@ def parse_configurations(texts: Sequence[str]) -> list[Configuration]:
     return found
 
 
+def distinct(configurations: Sequence[Configuration]) -> list[Configuration]:
+    """Each once, where it comes first."""
+    return [one for number, one in enumerate(configurations) if one not in configurations[:number]]
+
+
 def _parse(text: str) -> Iterator[Configuration]:
     current: Configuration | None = None
     for part in text.split(","):
@@ -130,18 +136,26 @@ def _method(name: str) -> Configuration | None:
     method, plus, prefix = _ALIASES.get(name, name).partition("+")
     if method not in (*RANKERS, STORED):
         if plus or method.replace("-", "_") not in SETTINGS:
-            raise ConfigError(f"{name!r} is no method: {', '.join([*RANKERS, *_ALIASES])}{_suffixes()}")
+            methods = [*RANKERS, *_ALIASES]
+            near = get_close_matches(name, methods, 1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise ConfigError(
+                f"{name!r} is no method: {meant}Methods are {', '.join(methods)}; {' and '.join(_PREFIXED)} may be "
+                f"followed by{_suffixes()}"
+            )
         return None
     if not plus:
         return Configuration(method)
     known = next((one for one in PREFIXES if one == prefix), None)
-    if known is None or method not in _PREFIXED:
+    if known is None:
+        raise ConfigError(f"{name!r} is no method: +{prefix} is none of{_suffixes()}")
+    if method not in _PREFIXED:
         raise ConfigError(f"{name!r} is no method: only {' and '.join(_PREFIXED)} take one of{_suffixes()}")
     return Configuration(method, known)
 
 
 def _suffixes() -> str:
-    return " " + ", ".join(f"+{one}" for one in PREFIXES)
+    return " " + " or ".join(f"+{one}" for one in PREFIXES)
 
 
 def _with_setting(configuration: Configuration, name: str, value: str | None, text: str) -> Configuration:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Literal, TypeAlias
 
 from ctxindex.chunking.spans import Span
@@ -104,7 +105,9 @@ def _check_query(query: Query, level: Level, lengths: Mapping[str, int], dataset
         if length is None and span.doc_id in dataset.unreadable:
             continue
         if length is None:
-            raise DatasetError(f"{where} is about the document {span.doc_id!r}, which the set does not have")
+            raise DatasetError(f"{where} {_unknown(span.doc_id, lengths)}")
+        if span.end <= span.start:
+            raise DatasetError(f"{where} has the span [{span.start}, {span.end}), which ends before it holds anything")
         if not 0 <= span.start < span.end <= length:
             raise DatasetError(
                 f"{where} has the span [{span.start}, {span.end}), outside of the {length:,} characters of "
@@ -113,7 +116,15 @@ def _check_query(query: Query, level: Level, lengths: Mapping[str, int], dataset
     known = lengths.keys() | dataset.unreadable.keys()
     missing = next((doc_id for doc_id in query.grades if doc_id not in known), None)
     if missing is not None:
-        raise DatasetError(f"{where} is about the document {missing!r}, which the set does not have")
+        raise DatasetError(f"{where} {_unknown(missing, lengths)}")
+
+
+def _unknown(doc_id: str, known: Iterable[str]) -> str:
+    """What is wrong with a doc_id that the set does not have, and which one may be meant."""
+    names = list(known)
+    near = [name for name in names if name.endswith("/" + doc_id)] or get_close_matches(doc_id, names, 1, cutoff=0.8)
+    meant = f": did you mean {near[0]!r}?" if near else f"; it has {names[0]!r}, for example"
+    return f"is about the document {doc_id!r}, which the set does not have{meant}"
 
 
 def _require_unique(what: str, name: str, values: Iterable[str]) -> None:

@@ -213,6 +213,18 @@ class Evaluator:
         return put_before(documents, lambda document, chunk: lines[document.doc_id][chunk.ordinal])
 
 
+def with_method(configuration: Configuration, *, trust_remote_code: bool = False) -> Configuration:
+    """The configuration with its model's own method, where it names none.
+
+    Raises:
+        ModelError: the model cannot be found.
+    """
+    if configuration.method is not None:
+        return configuration
+    checkpoint = open_checkpoint(configuration.options().model_name, trust_remote_code=trust_remote_code)
+    return replace(configuration, method=checkpoint.method)
+
+
 def chunker_of(spec: ChunkerSpec, model: str | None, *, trust_remote_code: bool = False) -> Chunker:
     """The chunker that an index with this model would have.
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Chunks: TypeAlias = Literal["given", "cut"]
 """The set's own chunks, or new ones."""
 
+SEEDS = 3
+"""Sub-corpora of each size, if nobody says otherwise."""
+
 Place: TypeAlias = tuple[SweepPoint | None, Corpus]
 
 
@@ -36,7 +39,7 @@ class Study:
     chunker: ChunkerSpec
     chunks: Chunks | None = None
     sweep: Sweep | None = None
-    seeds: int = 3
+    seeds: int = SEEDS
 
     def run(self, evaluator: Evaluator, load_chunker: Callable[[ChunkerSpec], Chunker]) -> Iterator[Run]:
         """The runs, one configuration after the other.

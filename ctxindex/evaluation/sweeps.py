@@ -10,6 +10,7 @@ ones. The curves are those of "Context is Gold to find the Gold Passage", arXiv 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ SWEEPS: tuple[SweepName, ...] = get_args(SweepName)
 CHUNK_SIZES = {"tokens": (32, 64, 128, 256), "chars": (125, 250, 500, 1000)}
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1)
 """Of the documents of a corpus: the sub-corpora where no sizes are given."""
+
+_log = logging.getLogger("ctxindex")
 
 _FEWEST = 2
 """Documents of a sub-corpus."""
@@ -97,6 +100,10 @@ def sub_corpora(corpus: Corpus, sweep: Sweep, seeds: int) -> list[tuple[SweepPoi
     total = len(corpus.documents)
     wanted = sweep.values or tuple(max(_FEWEST, round(share * total)) for share in SHARES)
     sizes = sorted({min(size, total) for size in wanted})
+    if max(wanted) > total:
+        _log.warning("%s has %d documents: larger sub-corpora are the whole", corpus.name, total)
+    if sizes == [total]:
+        seeds = 1
     found: list[tuple[SweepPoint, Corpus]] = []
     for seed in range(seeds):
         order, queries = _draw(corpus, sizes[0], seed)

@@ -122,10 +122,13 @@ def test_people_are_shown_tables_and_the_next_command(people: Path) -> None:
     assert "people: 5 queries, 12 chunks of 4 documents" in result.stdout
     assert "nDCG@10" in result.stdout
     assert "paired differences" in result.stdout
+    assert "R@k: share" in result.stdout
+    assert "Only 5 questions" in result.stdout
     assert "--report DIR" in result.stdout
     assert "people, bm25: nDCG@10" in result.stderr
     alone = run("eval", "people", *CHUNKS, "--cache", people / "cache", "-q", cwd=people)
-    assert "--compare bm25,independent,late" in alone.stdout
+    assert "--compare bm25,independent+title,late" in alone.stdout
+    assert "default" not in alone.stdout, "the model's own method has a name"
     assert alone.stderr == ""
 
 
@@ -289,6 +292,10 @@ def test_a_question_that_the_model_cannot_read_finds_nothing(people: Path, tmp_p
         (["people", "--method", "bm25", "--sweep", "size"], 2, "--sweep size"),
         (["people", "--method", "bm25", "--chunks", "given"], 2, "no chunks of its own"),
         (["people", "--method", "contextual"], 2, "--llm"),
+        (["people", "--chunks", "given", "--chunk-size", "64"], 2, "--chunk-size"),
+        (["people", "--sweep", "chunk-size", "--sweep", "corpus-size"], 2, "one --sweep"),
+        (["people", "--sweep", "chunk-size=64", "--chunk-size", "64"], 2, "--chunk-size"),
+        (["people", "--seeds", "2"], 2, "--seeds"),
         (["people", "--method", "bm25", "--model", "nowhere/at-all"], 4, "nowhere/at-all"),
         (["people/queries.jsonl"], 4, "ctxindex ingest"),
         (["people", "--method", "independent", "--cache", "people/queries.jsonl"], 2, "--no-cache"),

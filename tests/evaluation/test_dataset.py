@@ -53,8 +53,12 @@ def span(doc_id: str, start: int, end: int) -> Query:
         (replace(WHOLE, queries=(Query("q", "what", grades={"a": 0}),)), "query 'q' has no relevant document"),
         (replace(WHOLE, queries=(Query("q", "what"),)), "query 'q' has no relevant document"),
         (replace(SPANS, queries=(span("c", 0, 1),)), "is about the document 'c', which the set does not have"),
+        (
+            replace(SPANS, documents=(Document("docs/napoleon.md", "text"),), queries=(span("napoleon.md", 0, 1),)),
+            "which the set does not have: did you mean 'docs/napoleon.md'?",
+        ),
         (replace(WHOLE, queries=(Query("q", "w", grades={"a": 1, "c": 0}),)), "is about the document 'c'"),
-        (replace(SPANS, queries=(span("a", 4, 4),)), r"has the span \[4, 4\), outside of the 10 characters of 'a'"),
+        (replace(SPANS, queries=(span("a", 4, 4),)), r"has the span \[4, 4\), which ends before it holds anything"),
         (replace(SPANS, queries=(span("a", 5, 4),)), r"has the span \[5, 4\)"),
         (replace(SPANS, queries=(span("a", -1, 4),)), r"has the span \[-1, 4\)"),
         (replace(SPANS, queries=(span("b", 0, 3),)), r"has the span \[0, 3\), outside of the 2 characters of 'b'"),

@@ -18,8 +18,8 @@ from ctxindex.evaluation.datasets.spans import is_spans, open_spans
 
 _FORMATS: Final = (
     "a folder with documents.jsonl and queries.jsonl, one with documents and queries in parquet (ConTEB), one with "
-    "corpus.jsonl, queries.jsonl and qrels (BEIR), a dataset on the hub as owner/name, or any documents and a file of "
-    "questions about them"
+    "corpus.jsonl, queries.jsonl and qrels (BEIR), a dataset on the hub as owner/name, or any documents with "
+    "--questions FILE"
 )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctxindex.evaluation.report import words
 from ctxindex.evaluation.results import Run
 
 HEADLINE = "ndcg@10"
@@ -43,6 +44,14 @@ def labels(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         models.setdefault(run.name, set()).add(run.model)
     return [f"{run.name} ({run.model})" if run.model and len(models[run.name]) > 1 else run.name for run in runs]
+
+
+def point_of(run: Run) -> str:
+    """Where on a curve a run stands, in words that follow its name; nothing where it is on none."""
+    if run.point is None:
+        return ""
+    seed = "" if run.point.seed is None else f", seed {run.point.seed}"
+    return f" at {run.point.name} {words.amount(run.point.value)}{seed}"
 
 
 def method_of(run: Run) -> str:

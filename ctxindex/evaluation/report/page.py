@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from ctxindex.evaluation.report import words
 from ctxindex.evaluation.report.failures import WORST, failing, failure
-from ctxindex.evaluation.report.grouping import by_dataset, labels, plain
+from ctxindex.evaluation.report.grouping import by_dataset, labels, plain, point_of
 from ctxindex.evaluation.report.origin import settings_rows, versions
 from ctxindex.evaluation.report.sections import Section, section
 from ctxindex.evaluation.results import Comparison, Run
@@ -91,7 +91,7 @@ def _add_failing(
         for label, run in zip(labels(shown), shown, strict=True):
             numbers = failing(run)
             written = [Markup(template.render(one=failure(run, query))) for query in numbers[:WORST]]
-            groups.append((one, label, numbers, written))
+            groups.append((one, label + point_of(run), numbers, written))
     sizes = [[len(_encoded(text)) for text in written] for *_, written in groups]
     most = next((n for n in range(WORST, 1, -1) if sum(sum(of[:n]) for of in sizes) <= budget), 1)
     for one, label, numbers, written in groups:

@@ -10,7 +10,16 @@ from itertools import islice
 from markupsafe import Markup
 
 from ctxindex.evaluation.report import plots, words
-from ctxindex.evaluation.report.grouping import HEADLINE, by_sweep, curves, labels, method_of, plain, sweep_title
+from ctxindex.evaluation.report.grouping import (
+    HEADLINE,
+    by_sweep,
+    curves,
+    labels,
+    method_of,
+    plain,
+    point_of,
+    sweep_title,
+)
 from ctxindex.evaluation.report.text import Rows, comparison_rows, described, sweep_rows
 from ctxindex.evaluation.results import METRICS, Comparison, Run
 
@@ -192,8 +201,7 @@ def _left_out(runs: Sequence[Run]) -> Iterator[LeftOut]:
         yield _reasons("unreadable, in all configurations", unreadable)
     for label, run in zip(labels(runs), runs, strict=True):
         if run.failed:
-            at = "" if run.point is None else f" at {run.point.name} {words.amount(run.point.value)}"
-            yield _reasons(f"gave no vectors with {label}{at}", run.failed)
+            yield _reasons(f"gave no vectors with {label}{point_of(run)}", run.failed)
 
 
 def _reasons(what: str, reasons: Mapping[str, str]) -> LeftOut:

@@ -112,7 +112,7 @@ def test_units_that_make_no_sense_are_an_error_only_to_who_asks_for_them(
         ([{**asked(), "start": None}], 'line 1: has no "start"'),
         ([asked(end=None)], 'line 1: has no "end"'),
         ([asked(end=40)], r"query 'q' has the span \[12, 40\), outside of the 39 characters of 'a'"),
-        ([asked(start=27)], "outside of"),
+        ([asked(start=27)], "ends before it holds anything"),
         ([asked(start=-1)], "outside of"),
         ([asked(doc_id="z")], "about the document 'z', which the set does not have"),
         ([asked(query=" ")], "query 'q' has no text"),
