@@ -15,8 +15,10 @@ from ctxindex.training.pairs.salience import Salience
 from ctxindex.training.pairs.text import Sentence, content_words, fold
 from ctxindex.training.pairs.values import Candidate, Material
 
-_LEAST, _MOST = 3, 7
-"""Words of a query, besides the subject."""
+_LEAST, _MOST = 3, 8
+"""Words of a query, besides the subject; a sentence with no more than the least asks for nothing."""
+
+_CRUMB = re.compile(r"\d|[a-z]{1,2}")
 
 
 def propose(material: Material, *, remove: bool = False) -> list[Candidate]:
@@ -27,7 +29,7 @@ def propose(material: Material, *, remove: bool = False) -> list[Candidate]:
     candidates = []
     for sentence in material.sentences:
         told = text[sentence.start : sentence.end]
-        words = _chosen(material, told)
+        words = _chosen(material, told, salience)
         passage = passages.get(sentence) if remove else sentence.span
         if len(words) < _LEAST or passage is None:
             continue
@@ -37,16 +39,20 @@ def propose(material: Material, *, remove: bool = False) -> list[Candidate]:
     return candidates
 
 
-def _chosen(material: Material, sentence: str) -> list[str]:
-    """About half of the content words of a sentence, drawn, each once, in their order; the subject's own aside."""
+def _chosen(material: Material, sentence: str, salience: Salience) -> list[str]:
+    """About half of the content words of a sentence, each once, in their order; the subject's own aside.
+
+    Chance decides as well as weight: the rarest words alone would make it easy for a search by words.
+    """
     subject = {word.casefold() for word in content_words(material.subject.name)}
     words = list({word.casefold(): word for word in content_words(sentence)}.values())
-    words = [word for word in words if word.casefold() not in subject and not re.fullmatch(r"\d", word)]
-    count = min(_MOST, max(_LEAST, len(words) // 2))
-    if len(words) <= count:
-        return words
-    drawn = set(material.random.sample(range(len(words)), count))
-    return [word for number, word in enumerate(words) if number in drawn]
+    words = [word for word in words if word.casefold() not in subject and not _CRUMB.fullmatch(word)]
+    if len(words) <= _LEAST:
+        return []
+    count = min(_MOST, max(_LEAST, -(-len(words) // 2)))
+    luck = {word: salience.weight(word) * material.random.uniform(0.4, 1.0) for word in words}
+    drawn = set(sorted(words, key=lambda word: -luck[word])[:count])
+    return [word for word in words if word in drawn]
 
 
 def _passages(sentences: list[Sentence]) -> dict[Sentence, Span]:

@@ -5,26 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ctxindex.chunking.spans import Span, shrink
-from ctxindex.training.pairs.text import LONGEST_SENTENCE, STOP_WORDS, content_words, fold, split_sentences
+from ctxindex.chunking.spans import shrink
+from ctxindex.training.pairs.text import LONGEST_SENTENCE, STOP_WORDS, content_words, fold, split_sentences, word_set
 from ctxindex.training.pairs.values import Candidate, Material
 
 _SHORTEST, _LONGEST = 40, 2 * LONGEST_SENTENCE
-_QUOTED = r"[\"“‘']{1,2}(?P<term>[A-Z][^\"“”‘’']{1,60})[\"”’']{1,2}"
+_QUOTED = r"[\"“\u2018']{1,2}(?P<term>[A-Z][^\"“”\u2018\u2019']{1,60})[\"”\u2019']{1,2}"
 _MEANS = re.compile(rf"^{_QUOTED}[\s,)]*(?:shall |will )?(?:means?|refers? to|is defined as)\b(?! given)")
 _BARE_MEANS = re.compile(
-    r"^(?P<term>[A-Z][\w'’&/-]*(?: [A-Z][\w'’&/-]*| of| and){0,5}):?\s+(?:shall |will )?"
+    r"^(?P<term>[A-Z][\w'\u2019&/-]*(?: [A-Z][\w'\u2019&/-]*| of| and){0,5}):?\s+(?:shall |will )?"
     r"(?:means|refers to|is defined as)\b"
 )
-_ALIAS = re.compile(r"\((?:the|each an?|an?|hereinafter[\w ,]{0,30}|referred to (?:\w+ )?as)?\s*" + _QUOTED + r"[^()]{0,40}\)")
+_ALIAS = re.compile(
+    r"\((?:the|each an?|an?|hereinafter[\w ,]{0,30}|referred to (?:\w+ )?as)?\s*" + _QUOTED + r"[^()]{0,40}\)"
+)
 _IS_A = re.compile(
-    r"^(?:(?:The|A|An) )?(?P<term>[A-Z][\w'’\-]*(?: [\w'’\-]+){0,4}?) (?P<verb>is|are) "
+    r"^(?:The |An? )?(?P<term>(?!The |An? )\w[\w'\u2019\-]*(?: [\w'\u2019\-]+){0,4}?) (?P<verb>is|are) "
     r"(?:an?|one of|the (?:process|study|practice|name|term)|any|a (?:type|kind|form) of)\b (?!result|part|case|matter)"
 )
 _ELSEWHERE = re.compile(r"has the meaning|meaning (?:set forth|given|specified|assigned)|as defined in|see ", re.I)
-_NO_TERM = frozenset(
-    "it this that these those there he she they we you what who such each if when while because although as some many "
-    "most all one another however also therefore here the in its their his her no neither both people".split()
+_NO_TERM = word_set(
+    "it this that these those there he she they we you what who such each if when while because although as some "
+    "many most all one another however also therefore here the in its their his her no neither both people"
 )
 
 
@@ -58,13 +60,14 @@ def _terms(sentence: str, material: Material) -> Iterator[tuple[str, str, float]
         if content_words(term):
             yield term, f"What does “{term}” refer to", 1.5
     if (found := _IS_A.match(sentence)) and _is_term(found["term"]):
-        yield _cleaned(found["term"]), f"What {found['verb']} {_article(sentence, found)}", 2.0
+        yield _cleaned(found["term"]), f"What {found['verb']} {_article(sentence, found, material)}", 2.0
 
 
-def _article(sentence: str, found: re.Match[str]) -> str:
+def _article(sentence: str, found: re.Match[str], material: Material) -> str:
     """The term with its article as it is written inside a sentence."""
     before = sentence[: found.start("term")].strip().lower()
-    return f"{before} {found['term']}".strip()
+    term: str = found["term"]
+    return f"{before} {term}" if before else material.inside(term)
 
 
 def _is_term(term: str) -> bool:

@@ -10,19 +10,28 @@ import re
 from collections.abc import Iterator
 
 from ctxindex.chunking.spans import Span, shrink
-from ctxindex.training.pairs.text import content_words, fold, is_content, split_sentences, words_of
+from ctxindex.training.pairs.text import (
+    content_words,
+    ends_as_sentences_do,
+    fold,
+    is_content,
+    split_sentences,
+    word_set,
+    words_of,
+)
 from ctxindex.training.pairs.values import Candidate, Material
 
 _LONGEST_HEADING = 90
 _MOST_WORDS = 10
 _LONGEST_GOLD, _SHORTEST_GOLD = 700, 60
 _NUMBER = re.compile(r"^(?:(?:article|section|chapter|part)\s+)?[\dIVXivx]*(?:[.\d]+)?[.):]?\s+(?=\w)", re.I)
-_EMPTY = frozenset(
-    "abstract acknowledgements annex appendix background conclusion conclusions contents description details discussion "
-    "examples exhibit general introduction miscellaneous notes other overview page preamble recitals references results "
-    "schedule section source summary whereas witnesseth see also links external reading".split()
+_EMPTY = word_set(
+    "abstract acknowledgements annex appendix background conclusion conclusions contents description details "
+    "discussion examples exhibit general introduction miscellaneous notes other overview page preamble recitals "
+    "references results schedule section source summary whereas witnesseth see also links external reading"
 )
 """Headings that say nothing of their own."""
+_ATTACHED = re.compile(r"^(?:exhibit|schedule|annex|appendix|table|figure|attachment)\b", re.I)
 _QUESTION = re.compile(r"^(?:what|who|when|where|why|which|how|is|are|can|do|does|should)\b.*\?$", re.I)
 
 
@@ -42,7 +51,7 @@ def propose(material: Material) -> list[Candidate]:
 def _query(material: Material, path: tuple[str, ...]) -> str | None:
     heading = fold(path[-1]).rstrip(".:")
     own = [word for word in content_words(heading) if word.casefold() not in _EMPTY and not word.isdigit()]
-    if not own or heading.casefold() == material.subject.name.casefold():
+    if not own or _ATTACHED.match(heading) or heading.casefold() == material.subject.name.casefold():
         return None
     if material.english and _QUESTION.match(heading):
         return heading if material.subject.name in heading else material.subject.before(heading)
@@ -91,9 +100,9 @@ def _of_lines(material: Material) -> Iterator[tuple[tuple[str, ...], Span]]:
         elif end - start > _LONGEST_HEADING:
             first = next(split_sentences(text, start, min(end, start + 4 * _LONGEST_HEADING)), (start, start))
             opening = text[first[0] : first[1]]
-            if opening.endswith(".") and _is_heading(opening[:-1]) and first[1] < end:
-                if span := _gold(text, [shrink(text, (first[1], end))]):
-                    yield (_NUMBER.sub("", opening[:-1]),), span
+            is_title = opening.endswith(".") and _is_heading(opening[:-1]) and first[1] < end
+            if is_title and (span := _gold(text, [shrink(text, (first[1], end))])):
+                yield (_NUMBER.sub("", opening[:-1]),), span
 
 
 def _is_heading(line: str) -> bool:
@@ -101,7 +110,7 @@ def _is_heading(line: str) -> bool:
         return False
     words = words_of(_NUMBER.sub("", line))
     content = [word for word in words if is_content(word) and not word.isdigit()]
-    return 0 < len(content) and len(words) <= _MOST_WORDS and all(word[0].isupper() for word in content)
+    return bool(content) and len(words) <= _MOST_WORDS and all(word[0].isupper() for word in content)
 
 
 def _gold(text: str, blocks: list[Span]) -> Span | None:
@@ -117,4 +126,5 @@ def _gold(text: str, blocks: list[Span]) -> Span | None:
         whole = [stop for _, stop in split_sentences(text, start, min(end, start + _LONGEST_GOLD))]
         end = whole[-2] if len(whole) > 1 else start + _LONGEST_GOLD
     start, end = shrink(text, (start, end))
-    return (start, end) if end - start >= _SHORTEST_GOLD else None
+    is_whole = ends_as_sentences_do(text[start:end]) or end - start >= 3 * _SHORTEST_GOLD
+    return (start, end) if is_whole and end - start >= _SHORTEST_GOLD else None

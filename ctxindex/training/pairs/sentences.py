@@ -10,27 +10,42 @@ from __future__ import annotations
 import re
 
 from ctxindex.training.pairs.salience import Salience
-from ctxindex.training.pairs.text import STOP_WORDS, content_words, fold, words_of
+from ctxindex.training.pairs.text import STOP_WORDS, content_words, fold, is_content, word_set, words_of
 from ctxindex.training.pairs.values import Candidate, Material
 
 _MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _ASKED: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"\bon (?:the )?{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?(?:, \d{{4}})?\b,?"), "on which date"),
     (re.compile(rf"\b(?P<keep>in|by|until|since|from|of) {_MONTH},? \d{{4}}\b,?"), "{keep} which month and year"),
-    (re.compile(r"\b(?P<keep>in|by|until|since|from) (?:1\d{3}|20\d{2})\b(?![-–%])"), "{keep} which year"),
+    (re.compile(r"\b(?P<keep>in|by|until|since|from) (?:1\d{3}|20\d{2})\b(?![-\u2013%])"), "{keep} which year"),
     (re.compile(r"(?:US|USD|EUR|GBP)? ?[$€£] ?\d[\d.,]*\d?(?: (?:million|billion|trillion|thousand))?"), "how much"),
     (re.compile(r"\b\d[\d.,]*(?: ?%| percent\b| per cent\b)(?P<of> of\b)?"), "what percentage{of}"),
-    (re.compile(r"\b(?:[a-z]+(?:-[a-z]+)? \(\d+\)|\d{1,3}(?:,\d{3})*)(?= (?:[a-z]+ )?(?!was|is|has)[a-z]{3,}s\b)"), "how many"),
+    (
+        re.compile(r"\b(?:[a-z]+(?:-[a-z]+)? \(\d+\)|\d{1,3}(?:,\d{3})*)(?= (?:[a-z]+ )?(?!was|is|has)[a-z]{3,}s\b)"),
+        "how many",
+    ),
 )
 """What is asked for, and the words that stand in its place. The question keeps the order of the sentence."""
 
 _AUXILIARY = re.compile(
-    r"^(?P<who>(?:[A-Z][\w'’\-]*|[a-z]+)(?: (?:[A-Z][\w'’\-]*|of|the|and|for|in|[a-z]+)){0,5}?) "
-    r"(?P<verb>is|are|was|were|has|have|had|can|may|shall|must|will|should) (?P<rest>(?!not\b).+)$"
+    r"^(?P<who>(?:The|An?|Each|All) [\w'\u2019\-]+(?: [\w'\u2019\-]+)?|"
+    r"[A-Z][\w'\u2019\-]*(?: (?:[A-Z][\w'\u2019\-]*|of|the|and)){0,5}) "
+    r"(?P<verb>is|are|was|were|has|have|had|can|may|shall|must|will|should) (?P<rest>(?!not\b|no\b|also not\b).+)$"
 )
-_PRONOUN = re.compile(r"^(?:It|He|She|They|This|These|Those|That|Its|His|Her|Their|There|Such|Here|If|When|While|Where|"
-                      r"In|On|At|By|For|As|With|After|Before|During|Since|Although|However|Except|Upon|Unless|Any|Each|No|"
-                      r"What|Who|Which|How|Because|Under|From|To|Nothing|Notwithstanding|Neither|Both)\b")  # fmt: skip
+_UNFIT = word_set(
+    "after although any as at because before both by during except for from he her here his how however i if "
+    "in it its many most neither no nothing notwithstanding on several she since some such that their there these they "
+    "this those to under unless upon we what when where which while who with you"
+)
+"""Words that no question begins with in place of a name."""
+_OPENING_YEAR = re.compile(rf"In (?P<month>{_MONTH},? )?(?:1\d{{3}}|20\d{{2}}), (?=[A-Z]|the )(?!.*\b\d{{4}}\b)")
+_BREAKS = re.compile(
+    r"[;:\"“”()\[\]]| - |[\u2013—]|\bwhereas\b|https?|,? (?:but|and|which) (?:\w+s|none|it|they) ", re.I
+)
+_NOUNS = re.compile(
+    r"\b(?:the|an?|its|their|his|her|of|by) (?P<nouns>[\w'\u2019\-]+(?: [\w'\u2019\-]+){1,3})"
+    r"(?=[,.;)]| (?P<next>[a-z]+))"
+)
 _FEWEST, _MOST = 6, 26
 _KEY_WORDS = 4
 
@@ -53,19 +68,19 @@ def _query(material: Material, sentence: str, salience: Salience) -> tuple[str |
     """The question, and how much such questions are worth beside others."""
     if material.english:
         for make in (_for_value, _turned):
-            asked = make(sentence)
+            asked = make(sentence, material)
             if asked is not None:
                 return material.subject.before(asked), 1.3
     words = salience.best(_without(sentence, material.subject.name), _KEY_WORDS)
     if len(words) < 2:
         return None, 0.0
-    if material.english and material.random.random() < 0.5:
-        listed = f"{', '.join(words[:-1])} and {words[-1]}"
-        return material.subject.ask(f"What is said about {listed}"), 0.8
-    return material.subject.before(" ".join(words)), 0.8
+    phrases = _phrases(sentence, salience) if material.english else []
+    if phrases:
+        return material.subject.ask(f"What is said about {' and '.join(phrases)}"), 1.0
+    return material.subject.before(" ".join(words)), 0.7
 
 
-def _for_value(sentence: str) -> str | None:
+def _for_value(sentence: str, material: Material) -> str | None:
     """The sentence with its date, amount or number asked for; None where there is none, or more than one."""
     body = sentence.rstrip(".!?”\"' ")
     if not _FEWEST <= len(words_of(body)) <= _MOST or _is_broken(body):
@@ -75,36 +90,47 @@ def _for_value(sentence: str) -> str | None:
         if len(found) == 1 and (match := pattern.search(body)):
             kept = {name: value or "" for name, value in match.groupdict().items()}
             asked = words.format(**kept)
-            comma = "," if match.group().endswith(",") else ""
-            return _begun(f"{body[: match.start()]}{' ' if match.group()[0] == ' ' else ''}{asked}{comma}{body[match.end() :]}")
+            before, after = body[: match.start()], body[match.end() :]
+            if before and (match.group().endswith(",") or after.startswith(",")):
+                continue
+            return f"{material.inside(f'{before}{asked}{after}')}?"
+    if (opening := _OPENING_YEAR.match(body)) and not _begins_unfit(body[opening.end() :]):
+        return f"{material.inside(body[opening.end() :])} in which {'month and ' * bool(opening['month'])}year?"
     return None
 
 
-def _turned(sentence: str) -> str | None:
-    """ "The fee is due at once." as "is the fee due at once?"; None where the words do not allow it."""
+def _turned(sentence: str, material: Material) -> str | None:
+    """Turns "The fee is due at once." to "is the fee due at once?"; None where the words do not allow it."""
     body = sentence.rstrip(".!?”\"' ")
     found = _AUXILIARY.match(body)
-    if found is None or len(words_of(body)) > _MOST or _PRONOUN.match(body) or _is_broken(body):
+    if found is None or len(words_of(body)) > _MOST or _begins_unfit(body) or _is_broken(body):
         return None
     who = found["who"]
     if who.split()[-1].casefold() in STOP_WORDS or re.search(r"[,;:]", who) or not content_words(who):
         return None
-    return f"{found['verb']} {_small(who)} {found['rest']}?"
+    return f"{found['verb']} {material.inside(who)} {found['rest']}?"
+
+
+def _phrases(sentence: str, salience: Salience) -> list[str]:
+    """Two phrases of the sentence that are surely nouns: between an article and a word that ends them; or none."""
+    found = []
+    for match in _NOUNS.finditer(sentence):
+        nouns = match["nouns"]
+        ends = match["next"] is None or match["next"] in STOP_WORDS
+        if ends and all(map(is_content, nouns.split())) and not nouns.split()[-1].endswith(("ing", "ed", "ly")):
+            found.append(nouns)
+    found = list(dict.fromkeys(found))
+    best = set(sorted(found, key=lambda one: (-salience.score(one), one))[:2])
+    return [f"the {one}" for one in found if one in best] if len(best) == 2 else []
+
+
+def _begins_unfit(body: str) -> bool:
+    return body.split(" ", 1)[0].casefold() in _UNFIT
 
 
 def _is_broken(body: str) -> bool:
     """Whether a sentence has parts that make a question of it hard to read."""
-    return bool(re.search(r"[;:\"“”()\[\]]| - |\bwhereas\b|https?", body, re.I))
-
-
-def _begun(body: str) -> str:
-    return f"{_small(body)}?"
-
-
-def _small(body: str) -> str:
-    """The first letter small where the word is one that only stands first."""
-    first = body.split(" ", 1)[0]
-    return body[0].lower() + body[1:] if first.casefold() in STOP_WORDS else body
+    return bool(_BREAKS.search(re.sub(r"\(\d+\)", "", body)))
 
 
 def _without(sentence: str, name: str) -> str:

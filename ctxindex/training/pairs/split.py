@@ -20,9 +20,7 @@ class Split:
     pairs: tuple[Pair, ...]
 
 
-def split(
-    documents: Sequence[Document], pairs: Iterable[Pair], share: float, seed: int = 0
-) -> tuple[Split, Split]:
+def split(documents: Sequence[Document], pairs: Iterable[Pair], share: float, seed: int = 0) -> tuple[Split, Split]:
     """What is trained on, and what is held out: about `share` of the documents, at least one with pairs on each side.
 
     Documents of one text, white space and letter case aside, go to the same side. Which side a document goes to is

@@ -18,11 +18,17 @@ from ctxindex.types import Document
 LONGEST_SUBJECT = 120
 _HEAD_CHARS = 6000
 _FEW_WORDS = 4
-_SOURCE = re.compile(r"^(?:exhibit|source|page|dated?|ex|appendix|schedule|annex|table of contents|contents)\b", re.I)
-_MARK = re.compile(r"^[#=\s>*\-–•|_]+|[#=\s*|_:,;]+$")
+_SOURCE = re.compile(
+    r"^\d*\s*(?:exhibit|source|page|dated?|ex|appendix|schedule|annex|table of contents|contents|index|certain|"
+    r"recitals|execution|confidential|execution copy|by and between|between|and|rev|draft)\b",
+    re.I,
+)
+_NO_NAME = re.compile(r"^(?:source|exhibit|the|this|co|and|between|by)\b", re.I)
+_GAP = re.compile(r"\s{3,}|\t")
+_MARK = re.compile(r"^[#=\s>*\-\u2013•|_]+|[#=\s*|_:,;]+$")
 _COMPANY = re.compile(
-    r"(?:[A-Z][\w&'’.\-]*,?[ ]){1,5}(?:Inc|INC|LLC|Ltd|LTD|Limited|LIMITED|Corp|CORP|Corporation|CORPORATION|GmbH|AG|LP|"
-    r"L\.P|L\.L\.C|PLC|plc|N\.V|B\.V|S\.A|Company|COMPANY|University|UNIVERSITY)\b\.?"
+    r"(?:[A-Z][\w&'\u2019.\-]*,?[ ]){1,5}(?:Inc|INC|LLC|Ltd|LTD|Limited|LIMITED|Corp|CORP|Corporation|CORPORATION|GmbH|"
+    r"AG|LP|L\.P|L\.L\.C|PLC|plc|N\.V|B\.V|S\.A|University|UNIVERSITY)\b\.?"
 )
 _PAPER = re.compile(
     r"\b(?:agreement|contract|amendment|addendum|lease|licen[cs]e|policy|report|manual|handbook|guide|act|treaty|terms|"
@@ -30,6 +36,8 @@ _PAPER = re.compile(
     r"trial|paper|review|documentation|notes|tutorial|readme|protocol)\b",
     re.I,
 )
+_CAPITALS = re.compile(r"\b(?:[A-Z&]{2,}[ ]){1,8}(?:AGREEMENT|CONTRACT|LEASE|POLICY|REPORT|PLAN)\b")
+_OPENING = re.compile(r"^(?:THIS|EXHIBIT|EXECUTION|COPY|VERSION|CONFIDENTIAL|[ ])+\b ?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +75,7 @@ def subjects_of(documents: Sequence[Document]) -> list[Subject]:
             name if shared[name.casefold()] == 1 else _shortened(more(name, document))
             for name, document in zip(names, documents, strict=True)
         ]
-    return [
-        Subject(name, bool(_PAPER.search(name) and not name.endswith("?"))) for name in _numbered(names, documents)
-    ]
+    return [Subject(name, bool(_PAPER.search(name) and not name.endswith("?"))) for name in _numbered(names, documents)]
 
 
 def _first_name(document: Document) -> str:
@@ -78,21 +84,40 @@ def _first_name(document: Document) -> str:
     for name in (section.path[-1] for section in document.sections if section.path):
         if _says_something(name):
             return _cleaned(name)
-    line = next(filter(_is_title_line, _lines(document)), None)
+    line = _first_line(document)
     if line is None:
         return _with_file("", document)
-    name = _cleaned(line)
+    name = line
     # A line such as "Services agreement" is the name of very many documents.
     return _shortened(_with_companies(name, document)) if len(words_of(name)) <= _FEW_WORDS else name
 
 
-def _lines(document: Document) -> Iterable[str]:
-    return (line for line in document.text[:_HEAD_CHARS].splitlines() if line.strip())
+def _first_line(document: Document) -> str | None:
+    """The first line that is the title of a paper, else the first short one that says something."""
+    parts = [
+        part for line in document.text[:_HEAD_CHARS].splitlines() for part in _GAP.split(line.strip()) if part.strip()
+    ]
+    short = [part for part in parts if _is_title_line(part)]
+    named = next((part for part in short if _PAPER.search(part) and _is_set_as_title(part)), None)
+    if named is None and (found := _CAPITALS.search(" ".join(document.text[:_HEAD_CHARS].split()))):
+        named = re.split(r" THIS\b", _OPENING.sub("", found.group()))[0].strip() or None
+    line = named or next((part for part in short if not part.rstrip().endswith((".", ";", ","))), None)
+    return None if line is None else _cleaned(line)
 
 
 def _is_title_line(line: str) -> bool:
     cleaned = _MARK.sub("", line.strip())
     return len(cleaned) <= LONGEST_SUBJECT and not _SOURCE.match(cleaned) and _says_something(cleaned)
+
+
+def _is_set_as_title(line: str) -> bool:
+    words = [word for word in content_words(line) if word[0].isalpha()]
+    return (
+        line[-1] not in ".;"
+        and '"' not in line
+        and len(words) > 1
+        and 2 * sum(word[0].isupper() for word in words) > len(words)
+    )
 
 
 def _says_something(name: str) -> bool:
@@ -103,9 +128,9 @@ def _says_something(name: str) -> bool:
 def _cleaned(name: str) -> str:
     name = fold(_MARK.sub("", name))
     letters = [letter for letter in name if letter.isalpha()]
-    if len(name.split()) > 1 and letters and all(letter.isupper() or not letter.islower() for letter in letters):
+    if 5 * sum(map(str.isupper, letters)) > 4 * len(letters) and len(name) > 5:
         # What is set in capitals reads like shouting inside a question.
-        name = " ".join(_lowered(word) for word in name.split()) if any(map(str.isupper, letters)) else name
+        name = " ".join(_lowered(word) for word in name.split())
     return _shortened(name) or fold(name)[:LONGEST_SUBJECT]
 
 
@@ -127,7 +152,7 @@ def _with_companies(name: str, document: Document) -> str:
     found = Counter(
         _cleaned(match.group().rstrip(",")) for match in _COMPANY.finditer(fold_lines(document.text[:_HEAD_CHARS]))
     )
-    new = [one for one in found if one.casefold() not in name.casefold() and not _SOURCE.match(one)]
+    new = [one for one in found if one.casefold() not in name.casefold() and not _NO_NAME.match(one)]
     if not new:
         return name
     best = max(new, key=lambda one: (found[one], -new.index(one)))

@@ -21,25 +21,34 @@ _BLANK_LINES = re.compile(r"\r?\n(?:[^\S\n]*\n)+")
 _FENCE = re.compile(r"^[ ]{0,3}(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
 _HEADING_LINE = re.compile(r"^[ ]{0,3}#{1,6}[ \t][^\n]*$", re.MULTILINE)
 _TABLE = re.compile(r"\||\t.*\t|(?:\.\s?){5}|_{4}|={4}")
+_NUMBERED = re.compile(r"\s\d{1,2}\.\d{1,2}\.?\s+[A-Z]|\s\([a-z]\)\s")
 _MARKUP = re.compile(r"^\s*(?:[-*+>•·●]|\(?[0-9ivx]{1,4}[.)]|[0-9]+(?:\.[0-9]+)*\.?|\(?[A-Za-z]\))\s+")
-_ENDS = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s)|[。！？]+[」』”）]*|[؟۔।]+(?=\s)")
+_ENDS = re.compile(r"(?<![.!?…])[.!?…]++[\"'”\u2019)\]]*+(?=\s)|[。\uff01\uff1f]+[」』”\uff09]*|[؟\u06d4।]+(?=\s)")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"“])(?:[A-Za-z]|(?:[A-Za-z]\.)+[A-Za-z]?|Mr|Mrs|Ms|Dr|Prof|St|No|Nos|Inc|Ltd|Co|Corp|LLC|Jr|Sr|vs|etc|"
     r"Art|Sec|Fig|Ste|Ave|Blvd|approx|ca|cf|al|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|[ivx]+|\d+(?:\.\d+)*)$"
 )
-_WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
+_LAST = re.compile(r"[.!?…。\uff01\uff1f؟\u06d4।][\"'”\u2019)\]」』\uff09]*$")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019\-][^\W_]+)*")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 _LONGEST_WORD = 30
 _WIDE_WORD = 8
 
-STOP_WORDS = frozenset(
-    "a about above after again against all also am an and any are as at be because been before being below between both "
-    "but by can could did do does doing down during each either else etc even every few for from further had has have "
-    "having he her here hereby herein hereof hereto hereunder hers him his how however i if in into is it its itself "
-    "just may me might more most much must my no nor not now of off on once one only onto or other our out over own per "
-    "said same shall she should since so some such than that the their them themselves then there thereof these they "
-    "this those through thus to too under until up upon us very was we well were what when where whether which while "
-    "who whom whose why will with within without would you your".split()
+
+def word_set(words: str) -> frozenset[str]:
+    """Words between blanks, as a set."""
+    return frozenset(words.split())
+
+
+STOP_WORDS = word_set(
+    "a about above after again against all also am an and any are as at be because been before being below "
+    "between both but by can could did do does doing down during each either else etc even every exist exists few "
+    "for from further had has have having he her here hereby herein hereof hereto hereunder hers him his how "
+    "however i if in into is it its itself just may me might more most much must my neither no none nor not now "
+    "of off on once one only onto or other our out over own per said same shall she should since so some such "
+    "than that the their them themselves then there thereof these they this those through thus to too under until "
+    "up upon us very was we well were what when where whether which while who whom whose why will with within "
+    "without would you your"
 )
 """English words that say nothing of what a text is about."""
 
@@ -76,8 +85,8 @@ def sentences_of(text: str, blocks: Iterable[Span]) -> list[Sentence]:
     found = []
     for number, (start, end) in enumerate(blocks):
         for span in split_sentences(text, start, end):
-            if _is_sentence(text[span[0] : span[1]]):
-                found.append(Sentence(*span, number))
+            if span[1] - span[0] <= LONGEST_SENTENCE and _is_sentence(text[slice(*span)]):
+                found.append(Sentence(*span, number))  # noqa: PERF401  # three loops deep
     known = Counter(_folded(text, one) for one in found)
     return [one for one in found if known[_folded(text, one)] == 1]
 
@@ -125,6 +134,11 @@ def looks_english(text: str) -> bool:
     return bool(words) and 7 * sum(word in STOP_WORDS for word in words) >= len(words)
 
 
+def ends_as_sentences_do(text: str) -> bool:
+    """Whether a full stop or the like is the last character, closing quotes and brackets aside."""
+    return bool(_LAST.search(text[-4:]))
+
+
 def fold(text: str) -> str:
     """White space folded, so that a query is one line."""
     return " ".join(text.split())
@@ -164,11 +178,11 @@ def _is_sentence(sentence: str) -> bool:
     least = SHORTEST_SENTENCE // 3 if _WIDE.search(sentence) else SHORTEST_SENTENCE
     if not least <= len(sentence) <= LONGEST_SENTENCE or _TABLE.search(sentence):
         return False
-    if sentence[0].islower() or sentence[0] in "#(*,;:)" or not re.search(r"[.!?…。！？؟۔।][\"'”’)\]」』）]*$", sentence):
+    if sentence[0].islower() or sentence[0] in "#(*,;:)" or not ends_as_sentences_do(sentence):
         return False
     letters = sum(map(str.isalpha, sentence))
     capitals = sum(map(str.isupper, sentence))
-    return 2 * letters > len(sentence) and 2 * capitals < letters and "\n\n" not in sentence
+    return 2 * letters > len(sentence) and 3 * capitals < letters and not _NUMBERED.search(sentence)
 
 
 def _folded(text: str, sentence: Sentence) -> str:

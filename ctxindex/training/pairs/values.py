@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from ctxindex.chunking.spans import Span
 from ctxindex.training.pairs.salience import Statistics
 from ctxindex.training.pairs.subject import Subject
-from ctxindex.training.pairs.text import Sentence, blocks_of, looks_english, sentences_of
+from ctxindex.training.pairs.text import STOP_WORDS, Sentence, blocks_of, looks_english, sentences_of, words_of
 from ctxindex.types import Document
 
 Kind: TypeAlias = Literal["headings", "definitions", "sentences", "cloze", "generated"]
@@ -83,6 +83,17 @@ class Material:
     def english(self) -> bool:
         """Whether templates of English words suit it."""
         return looks_english(self.document.text)
+
+    @cached_property
+    def small(self) -> frozenset[str]:
+        """The words that it writes with a small letter somewhere."""
+        return frozenset(word for word in words_of(self.document.text) if word[:1].islower())
+
+    def inside(self, words: str) -> str:
+        """What stood first in a sentence, as it is written inside one."""
+        first = words.split(" ", 1)[0]
+        is_small = first.casefold() in STOP_WORDS or first[:1].lower() + first[1:] in self.small
+        return words[:1].lower() + words[1:] if is_small else words
 
     def pair(self, query: str, span: Span, kind: Kind, remove: Span | None = None) -> Pair:
         """A pair of this document."""
