@@ -25,7 +25,7 @@ _IS_A = re.compile(
 )
 _ELSEWHERE = re.compile(r"has the meaning|meaning (?:set forth|given|specified|assigned)|as defined in|see ", re.I)
 _NO_TERM = word_set(
-    "it this that these those there he she they we you what who such each if when while because although as some "
+    "agreement contract it this that these those there he she they we you what who such each if when while because although as some "
     "many most all one another however also therefore here the in its their his her no neither both people"
 )
 
@@ -52,12 +52,12 @@ def _terms(sentence: str, material: Material) -> Iterator[tuple[str, str, float]
     """The terms that a sentence defines, each with its question and how good a definition it is."""
     if (found := _MEANS.match(sentence) or _BARE_MEANS.match(sentence)) and not _ELSEWHERE.search(sentence[:160]):
         term = _cleaned(found["term"])
-        if content_words(term):
+        if _is_term(term):
             yield term, f"What does “{term}” mean", 3.0
         return
     for alias in _ALIAS.finditer(sentence):
         term = _cleaned(alias["term"])
-        if content_words(term):
+        if _is_term(term):
             yield term, f"What does “{term}” refer to", 1.5
     if (found := _IS_A.match(sentence)) and _is_term(found["term"]):
         yield _cleaned(found["term"]), f"What {found['verb']} {_article(sentence, found, material)}", 2.0

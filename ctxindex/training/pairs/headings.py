@@ -31,7 +31,7 @@ _EMPTY = word_set(
     "references results schedule section source summary whereas witnesseth see also links external reading"
 )
 """Headings that say nothing of their own."""
-_ATTACHED = re.compile(r"^(?:exhibit|schedule|annex|appendix|table|figure|attachment)\b", re.I)
+_ATTACHED = re.compile(r"^(?:exhibit|schedule|annex|appendix|table|figure|attachment)\b|\d\.\d", re.I)
 _QUESTION = re.compile(r"^(?:what|who|when|where|why|which|how|is|are|can|do|does|should)\b.*\?$", re.I)
 
 
@@ -50,8 +50,9 @@ def propose(material: Material) -> list[Candidate]:
 
 def _query(material: Material, path: tuple[str, ...]) -> str | None:
     heading = fold(path[-1]).rstrip(".:")
+    heading = heading.capitalize() if heading.isupper() and " " in heading else heading
     own = [word for word in content_words(heading) if word.casefold() not in _EMPTY and not word.isdigit()]
-    if not own or _ATTACHED.match(heading) or heading.casefold() == material.subject.name.casefold():
+    if not own or _ATTACHED.search(heading) or heading.casefold() == material.subject.name.casefold():
         return None
     if material.english and _QUESTION.match(heading):
         return heading if material.subject.name in heading else material.subject.before(heading)

@@ -19,9 +19,11 @@ _ASKED: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"\b(?P<keep>in|by|until|since|from|of) {_MONTH},? \d{{4}}\b,?"), "{keep} which month and year"),
     (re.compile(r"\b(?P<keep>in|by|until|since|from) (?:1\d{3}|20\d{2})\b(?![-\u2013%])"), "{keep} which year"),
     (re.compile(r"(?:US|USD|EUR|GBP)? ?[$€£] ?\d[\d.,]*\d?(?: (?:million|billion|trillion|thousand))?"), "how much"),
-    (re.compile(r"\b\d[\d.,]*(?: ?%| percent\b| per cent\b)(?P<of> of\b)?"), "what percentage{of}"),
+    (re.compile(r"(?<![\w.,])\d[\d.,]*(?: ?%| percent\b| per cent\b)(?P<of> of\b)?"), "what percentage{of}"),
     (
-        re.compile(r"\b(?:[a-z]+(?:-[a-z]+)? \(\d+\)|\d{1,3}(?:,\d{3})*)(?= (?:[a-z]+ )?(?!was|is|has)[a-z]{3,}s\b)"),
+        re.compile(
+            r"(?<![\w.,-])(?:[a-z]+(?:-[a-z]+)? \(\d+\)|\d{1,3}(?:,\d{3})*)(?= (?:[a-z]+ )?(?!was|is|has)[a-z]{3,}s\b)"
+        ),
         "how many",
     ),
 )
@@ -32,18 +34,19 @@ _AUXILIARY = re.compile(
     r"[A-Z][\w'\u2019\-]*(?: (?:[A-Z][\w'\u2019\-]*|of|the|and)){0,5}) "
     r"(?P<verb>is|are|was|were|has|have|had|can|may|shall|must|will|should) (?P<rest>(?!not\b|no\b|also not\b).+)$"
 )
+_CLAUSES = word_set("although because for if since so unless when where whereas while")
 _UNFIT = word_set(
     "after although any as at because before both by during except for from he her here his how however i if "
     "in it its many most neither no nothing notwithstanding on several she since some such that their there these they "
     "this those to under unless upon we what when where which while who with you"
 )
 """Words that no question begins with in place of a name."""
-_OPENING_YEAR = re.compile(rf"In (?P<month>{_MONTH},? )?(?:1\d{{3}}|20\d{{2}}), (?=[A-Z]|the )(?!.*\b\d{{4}}\b)")
+_OPENING_YEAR = re.compile(rf"In (?P<month>{_MONTH},? )?(?:1\d{{3}}|20\d{{2}}), (?=[A-Z]|the )(?!.*,)(?!.*\b\d{{4}}\b)")
 _BREAKS = re.compile(
     r"[;:\"“”()\[\]]| - |[\u2013—]|\bwhereas\b|https?|,? (?:but|and|which) (?:\w+s|none|it|they) ", re.I
 )
 _NOUNS = re.compile(
-    r"\b(?:the|an?|its|their|his|her|of|by) (?P<nouns>[\w'\u2019\-]+(?: [\w'\u2019\-]+){1,3})"
+    r"\b(?:the|an?|its|their) (?P<nouns>[^\W\d][\w'\u2019\-]+(?: [\w'\u2019\-]+){1,3})"
     r"(?=[,.;)]| (?P<next>[a-z]+))"
 )
 _FEWEST, _MOST = 6, 26
@@ -83,7 +86,7 @@ def _query(material: Material, sentence: str, salience: Salience) -> tuple[str |
 def _for_value(sentence: str, material: Material) -> str | None:
     """The sentence with its date, amount or number asked for; None where there is none, or more than one."""
     body = sentence.rstrip(".!?”\"' ")
-    if not _FEWEST <= len(words_of(body)) <= _MOST or _is_broken(body):
+    if not _FEWEST <= len(words_of(body)) <= _MOST or _is_broken(body) or _begins_clause(body):
         return None
     for pattern, words in _ASKED:
         found = pattern.findall(body)
@@ -117,7 +120,12 @@ def _phrases(sentence: str, salience: Salience) -> list[str]:
     for match in _NOUNS.finditer(sentence):
         nouns = match["nouns"]
         ends = match["next"] is None or match["next"] in STOP_WORDS
-        if ends and all(map(is_content, nouns.split())) and not nouns.split()[-1].endswith(("ing", "ed", "ly")):
+        if (
+            ends
+            and nouns[-1].isalpha()
+            and all(map(is_content, nouns.split()))
+            and not nouns.split()[-1].endswith(("ing", "ed", "ly"))
+        ):
             found.append(nouns)
     found = list(dict.fromkeys(found))
     best = set(sorted(found, key=lambda one: (-salience.score(one), one))[:2])
@@ -126,6 +134,10 @@ def _phrases(sentence: str, salience: Salience) -> list[str]:
 
 def _begins_unfit(body: str) -> bool:
     return body.split(" ", 1)[0].casefold() in _UNFIT
+
+
+def _begins_clause(body: str) -> bool:
+    return body.split(" ", 1)[0].casefold() in _CLAUSES
 
 
 def _is_broken(body: str) -> bool:

@@ -22,6 +22,7 @@ _FENCE = re.compile(r"^[ ]{0,3}(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
 _HEADING_LINE = re.compile(r"^[ ]{0,3}#{1,6}[ \t][^\n]*$", re.MULTILINE)
 _TABLE = re.compile(r"\||\t.*\t|(?:\.\s?){5}|_{4}|={4}")
 _NUMBERED = re.compile(r"\s\d{1,2}\.\d{1,2}\.?\s+[A-Z]|\s\([a-z]\)\s")
+_POINTER = re.compile(r"(?:has|have) the (?:respective )?meanings? |is intentionally|reserved\.$", re.I)
 _MARKUP = re.compile(r"^\s*(?:[-*+>•·●]|\(?[0-9ivx]{1,4}[.)]|[0-9]+(?:\.[0-9]+)*\.?|\(?[A-Za-z]\))\s+")
 _ENDS = re.compile(r"(?<![.!?…])[.!?…]++[\"'”\u2019)\]]*+(?=\s)|[。\uff01\uff1f]+[」』”\uff09]*|[؟\u06d4।]+(?=\s)")
 _ABBREVIATION = re.compile(
@@ -179,6 +180,9 @@ def _is_sentence(sentence: str) -> bool:
     if not least <= len(sentence) <= LONGEST_SENTENCE or _TABLE.search(sentence):
         return False
     if sentence[0].islower() or sentence[0] in "#(*,;:)" or not ends_as_sentences_do(sentence):
+        return False
+    words = words_of(sentence)
+    if _POINTER.search(sentence) or 3 * sum(word[0].isupper() or word[0].isdigit() for word in words) > 2 * len(words):
         return False
     letters = sum(map(str.isalpha, sentence))
     capitals = sum(map(str.isupper, sentence))
