@@ -25,7 +25,8 @@ _IS_A = re.compile(
 )
 _ELSEWHERE = re.compile(r"has the meaning|meaning (?:set forth|given|specified|assigned)|as defined in|see ", re.I)
 _NO_TERM = word_set(
-    "agreement contract it this that these those there he she they we you what who such each if when while because although as some "
+    "agreement contract "
+    "it this that these those there he she they we you what who such each if when while because although as some "
     "many most all one another however also therefore here the in its their his her no neither both people"
 )
 

@@ -18,7 +18,10 @@ _ASKED: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"\bon (?:the )?{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?(?:, \d{{4}})?\b,?"), "on which date"),
     (re.compile(rf"\b(?P<keep>in|by|until|since|from|of) {_MONTH},? \d{{4}}\b,?"), "{keep} which month and year"),
     (re.compile(r"\b(?P<keep>in|by|until|since|from) (?:1\d{3}|20\d{2})\b(?![-\u2013%])"), "{keep} which year"),
-    (re.compile(r"(?:US|USD|EUR|GBP)? ?[$€£] ?\d[\d.,]*\d?(?: (?:million|billion|trillion|thousand))?"), "how much"),
+    (
+        re.compile(r"(?:(?:US|USD|EUR|GBP) ?)?[$€£] ?\d[\d.,]*\d?(?: (?:million|billion|trillion|thousand))?"),
+        "how much",
+    ),
     (re.compile(r"(?<![\w.,])\d[\d.,]*(?: ?%| percent\b| per cent\b)(?P<of> of\b)?"), "what percentage{of}"),
     (
         re.compile(
