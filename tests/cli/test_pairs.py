@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.test_cli import answer, run
-from tests.integrations.fake_endpoint import running
+from tests.integrations.fake_endpoint import Fault, running
 from tests.training.pairs.documents import ISLAND, LEASE, corpus
 
 FIELDS = ["query_id", "query", "doc_id", "start", "end", "kind"]
@@ -136,6 +140,39 @@ def test_a_language_model_is_asked_once(work: Path) -> None:
     assert "USD" in first.stderr
     assert answer(first)["pairs"]["generated"] >= 2
     assert answer(again)["pairs"] == answer(first)["pairs"]
+
+
+def test_a_run_that_was_killed_asks_only_what_was_in_flight(work: Path) -> None:
+    query = json.dumps({"query": "What is said of the lease and Saint Helena?"})
+    choices = [{"index": 0, "message": {"role": "assistant", "content": query}, "finish_reason": "stop"}]
+    completion = {"id": "1", "object": "chat.completion", "created": 0, "model": "tiny", "choices": choices}
+    paragraphs = [f"Of the matter number {n} there is " + "very much to say in words. " * 40 for n in range(60)]
+    (work / "docs" / "long.txt").write_text("\n\n".join(paragraphs), encoding="utf-8")
+    answers = work / "cache" / "answers" / "pairs.jsonl"
+    with running() as endpoint:
+        endpoint.always = Fault(content=json.dumps(completion).encode(), seconds=0.1)
+        flags = ("--llm", "tiny", "--llm-url", endpoint.url, "--cache", "cache", "--per-document", "90", "-q")
+        command = [sys.executable, "-m", "ctxindex.cli", "pairs", "docs", "--out", "a.jsonl", "--kinds", "generated"]
+        environment = {**os.environ, "OPENAI_API_KEY": "key"}
+        with subprocess.Popen([*command, *flags], cwd=work, env=environment, stderr=subprocess.DEVNULL) as process:
+            deadline = time.monotonic() + 60
+            while len(endpoint.requests) < 12 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.kill()
+        assert not (work / "a.jsonl").exists()
+        kept = len(rows(answers))
+        assert kept > 0
+        time.sleep(0.3)  # what was in flight is over
+        before = len(endpoint.requests)
+        result = run(
+            "pairs", "docs", "--out", "a.jsonl", "--kinds", "generated", *flags, cwd=work, OPENAI_API_KEY="key"
+        )
+        assert result.returncode == 0, result.stderr
+        asked = len(endpoint.requests) - before
+    assert asked == len(rows(answers)) - kept
+    assert asked > 10
+    prompts = [one["messages"][0]["content"] for one in endpoint.requests]
+    assert len(prompts) - len(set(prompts)) <= 8, "those in flight alone were asked for again"
 
 
 @pytest.mark.parametrize(

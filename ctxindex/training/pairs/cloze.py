@@ -47,9 +47,10 @@ def _chosen(material: Material, sentence: str, salience: Salience) -> list[str]:
     subject = {word.casefold() for word in content_words(material.subject.name)}
     words = list({word.casefold(): word for word in content_words(sentence)}.values())
     words = [word for word in words if word.casefold() not in subject and not _CRUMB.fullmatch(word)]
-    if len(words) <= _LEAST:
+    least = _LEAST + material.english  # a word of another script may be a whole phrase
+    if len(words) <= least:
         return []
-    count = min(_MOST, max(_LEAST, -(-len(words) // 2)))
+    count = min(_MOST, max(least, -(-len(words) // 2)))
     luck = {word: salience.weight(word) * material.random.uniform(0.4, 1.0) for word in words}
     drawn = set(sorted(words, key=lambda word: -luck[word])[:count])
     return [word for word in words if word in drawn]

@@ -60,7 +60,8 @@ def _terms(sentence: str, material: Material) -> Iterator[tuple[str, str, float]
         term = _cleaned(alias["term"])
         if _is_term(term):
             yield term, f"What does “{term}” refer to", 1.5
-    if (found := _IS_A.match(sentence)) and _is_term(found["term"]):
+    found = _IS_A.match(sentence)
+    if found and _is_term(found["term"]) and (" " in found["term"] or not sentence.startswith("The ")):
         yield _cleaned(found["term"]), f"What {found['verb']} {_article(sentence, found, material)}", 2.0
 
 

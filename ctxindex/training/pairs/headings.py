@@ -23,15 +23,19 @@ from ctxindex.training.pairs.values import Candidate, Material
 
 _LONGEST_HEADING = 90
 _MOST_WORDS = 10
+_MOST_DIGITS = 10
+"""One character of so many may be a digit."""
 _LONGEST_GOLD, _SHORTEST_GOLD = 700, 60
-_NUMBER = re.compile(r"^(?:(?:article|section|chapter|part)\s+)?[\dIVXivx]*(?:[.\d]+)?[.):]?\s+(?=\w)", re.I)
+_NUMBER = re.compile(
+    r"^(?:(?:article|section|chapter|part)\s+)?(?:[\dIVXivx]*(?:[.\d]+)?[.):]?|\(?[a-z][.)])\s+(?=\w)", re.I
+)
 _EMPTY = word_set(
     "abstract acknowledgements annex appendix background conclusion conclusions contents description details "
     "discussion examples exhibit general introduction miscellaneous notes other overview page preamble recitals "
     "references results schedule section source summary whereas witnesseth see also links external reading"
 )
 """Headings that say nothing of their own."""
-_ATTACHED = re.compile(r"^(?:exhibit|schedule|annex|appendix|table|figure|attachment)\b|\d\.\d", re.I)
+_ATTACHED = re.compile(r"^(?:exhibit|schedule|annex|appendix|table|figure|attachment|rev)\b|\d\.\d|\b\d{4}$", re.I)
 _QUESTION = re.compile(r"^(?:what|who|when|where|why|which|how|is|are|can|do|does|should)\b.*\?$", re.I)
 
 
@@ -127,5 +131,7 @@ def _gold(text: str, blocks: list[Span]) -> Span | None:
         whole = [stop for _, stop in split_sentences(text, start, min(end, start + _LONGEST_GOLD))]
         end = whole[-2] if len(whole) > 1 else start + _LONGEST_GOLD
     start, end = shrink(text, (start, end))
+    if _MOST_DIGITS * sum(map(str.isdigit, text[start:end])) > end - start:
+        return None  # a table
     is_whole = ends_as_sentences_do(text[start:end]) or end - start >= 3 * _SHORTEST_GOLD
     return (start, end) if is_whole and end - start >= _SHORTEST_GOLD else None

@@ -33,15 +33,23 @@ _ASKED: tuple[tuple[re.Pattern[str], str], ...] = (
 """What is asked for, and the words that stand in its place. The question keeps the order of the sentence."""
 
 _AUXILIARY = re.compile(
-    r"^(?P<who>(?:The|An?|Each|All) [\w'\u2019\-]+(?: [\w'\u2019\-]+)?|"
+    r"^(?P<who>(?:The|An?|Each|All|This|These) [\w'\u2019\-]+(?: [\w'\u2019\-]+)?|"
     r"[A-Z][\w'\u2019\-]*(?: (?:[A-Z][\w'\u2019\-]*|of|the|and)){0,5}) "
     r"(?P<verb>is|are|was|were|has|have|had|can|may|shall|must|will|should) (?P<rest>(?!not\b|no\b|also not\b).+)$"
 )
+_ADVERB = re.compile(
+    r"^(?:However|Additionally|Also|For example|For instance|In addition|Therefore|Thus|Finally|Furthermore|Moreover|"
+    r"Typically|Usually|Often|Generally|As a result|In general|Instead|Similarly|Likewise), "
+)
+_PERFECT = re.compile(
+    r"(?:also |often |never |always |recently )?[a-z]+(?:ed|en|wn|ne|de|ade|ut|ept|ought|eld|ost|und|een)\b"
+)
+_ARTICLES = word_set("a an the its their his her this that these those all every each")
 _CLAUSES = word_set("although because for if since so unless when where whereas while")
 _UNFIT = word_set(
     "after although any as at because before both by during except for from he her here his how however i if "
-    "in it its many most neither no nothing notwithstanding on several she since some such that their there these they "
-    "this those to under unless upon we what when where which while who with you"
+    "in it its many most neither no nothing notwithstanding on several she since some such that their there they "
+    "those to under unless upon we what when where which while who with you"
 )
 """Words that no question begins with in place of a name."""
 _OPENING_YEAR = re.compile(rf"In (?P<month>{_MONTH},? )?(?:1\d{{3}}|20\d{{2}}), (?=[A-Z]|the )(?!.*,)(?!.*\b\d{{4}}\b)")
@@ -73,16 +81,17 @@ def propose(material: Material) -> list[Candidate]:
 def _query(material: Material, sentence: str, salience: Salience) -> tuple[str | None, float]:
     """The question, and how much such questions are worth beside others."""
     if material.english:
+        plain = _ADVERB.sub("", sentence, count=1)
         for make in (_for_value, _turned):
-            asked = make(sentence, material)
+            asked = make(plain[:1].upper() + plain[1:], material)
             if asked is not None:
                 return material.subject.before(asked), 1.3
+        # Key words of English sentences are what cloze pairs have.
+        phrases = _phrases(sentence, material, salience)
+        return (material.subject.ask(f"What is said about {' and '.join(phrases)}"), 1.0) if phrases else (None, 0.0)
     words = salience.best(_without(sentence, material.subject.name), _KEY_WORDS)
     if len(words) < 2:
         return None, 0.0
-    phrases = _phrases(sentence, salience) if material.english else []
-    if phrases:
-        return material.subject.ask(f"What is said about {' and '.join(phrases)}"), 1.0
     return material.subject.before(" ".join(words)), 0.7
 
 
@@ -97,6 +106,8 @@ def _for_value(sentence: str, material: Material) -> str | None:
             kept = {name: value or "" for name, value in match.groupdict().items()}
             asked = words.format(**kept)
             before, after = body[: match.start()], body[match.end() :]
+            if before.split(" ")[-2:-1] and before.split(" ")[-2].casefold() in _ARTICLES:
+                continue
             if before and (match.group().endswith(",") or after.startswith(",")):
                 continue
             return f"{material.inside(f'{before}{asked}{after}')}?"
@@ -112,31 +123,33 @@ def _turned(sentence: str, material: Material) -> str | None:
     if found is None or len(words_of(body)) > _MOST or _begins_unfit(body) or _is_broken(body):
         return None
     who = found["who"]
+    if found["verb"] in ("has", "have", "had") and not _PERFECT.match(found["rest"]):
+        return None
     if who.split()[-1].casefold() in STOP_WORDS or re.search(r"[,;:]", who) or not content_words(who):
         return None
     return f"{found['verb']} {material.inside(who)} {found['rest']}?"
 
 
-def _phrases(sentence: str, salience: Salience) -> list[str]:
-    """Two phrases of the sentence that are surely nouns: between an article and a word that ends them; or none."""
-    found = []
-    for match in _NOUNS.finditer(sentence):
-        nouns = match["nouns"]
-        ends = match["next"] is None or match["next"] in STOP_WORDS
-        if (
-            ends
-            and nouns[-1].isalpha()
-            and all(map(is_content, nouns.split()))
-            and not nouns.split()[-1].endswith(("ing", "ed", "ly"))
-        ):
-            found.append(nouns)
+def _phrases(sentence: str, material: Material, salience: Salience) -> list[str]:
+    """At most two phrases of the sentence that are surely nouns: between an article and a word that ends them."""
+    found = [
+        match["nouns"]
+        for match in _NOUNS.finditer(sentence)
+        if (match["next"] is None or match["next"] in STOP_WORDS)
+        and _are_nouns(match["nouns"].split())
+        and not material.subject.is_named_in(match["nouns"])
+    ]
     found = list(dict.fromkeys(found))
     best = set(sorted(found, key=lambda one: (-salience.score(one), one))[:2])
-    return [f"the {one}" for one in found if one in best] if len(best) == 2 else []
+    return [f"the {one}" for one in found if one in best]
 
 
 def _begins_unfit(body: str) -> bool:
     return body.split(" ", 1)[0].casefold() in _UNFIT
+
+
+def _are_nouns(words: list[str]) -> bool:
+    return all(map(is_content, words)) and words[-1][-1].isalpha() and not words[-1].endswith(("ing", "ed", "ly"))
 
 
 def _begins_clause(body: str) -> bool:

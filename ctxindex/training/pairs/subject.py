@@ -168,7 +168,8 @@ def _with_file(name: str, document: Document) -> str:
     stem = os.path.splitext(document.doc_id.rstrip("/").rsplit("/", 1)[-1])[0]
     spoken = fold(re.sub(r"[_\-.]+", " ", stem)) or fold(document.doc_id)
     room = max(LONGEST_SUBJECT - len(name) - 3, LONGEST_SUBJECT // 2)
-    return f"{name[: LONGEST_SUBJECT - min(room, len(spoken)) - 3]} ({spoken[-room:]})" if name else spoken[-room:]
+    spoken = spoken[-room:].strip()
+    return f"{name[: LONGEST_SUBJECT - len(spoken) - 3].strip()} ({spoken})" if name else spoken
 
 
 def _numbered(names: Iterable[str], documents: Iterable[Document]) -> list[str]:

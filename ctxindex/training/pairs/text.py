@@ -27,13 +27,15 @@ _MARKUP = re.compile(r"^\s*(?:[-*+>•·●]|\(?[0-9ivx]{1,4}[.)]|[0-9]+(?:\.[0-
 _ENDS = re.compile(r"(?<![.!?…])[.!?…]++[\"'”\u2019)\]]*+(?=\s)|[。\uff01\uff1f]+[」』”\uff09]*|[؟\u06d4।]+(?=\s)")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"“])(?:[A-Za-z]|(?:[A-Za-z]\.)+[A-Za-z]?|Mr|Mrs|Ms|Dr|Prof|St|No|Nos|Inc|Ltd|Co|Corp|LLC|Jr|Sr|vs|etc|"
-    r"Art|Sec|Fig|Ste|Ave|Blvd|approx|ca|cf|al|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|[ivx]+|\d+(?:\.\d+)*)$"
+    r"Art|Sec|Fig|Ste|Ave|Blvd|approx|ca|cf|al|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)$"
 )
+_LIST_NUMBER = re.compile(r"\s*\(?(?:[ivxIVX]{1,5}|\d{1,3}(?:\.\d{1,3})*)\)?\.")
 _LAST = re.compile(r"[.!?…。\uff01\uff1f؟\u06d4।][\"'”\u2019)\]」』\uff09]*$")
 _WORD = re.compile(r"[^\W_]+(?:['\u2019\-][^\W_]+)*")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 _LONGEST_WORD = 30
 _WIDE_WORD = 8
+_LONGEST_MARK = 40
 
 
 def word_set(words: str) -> frozenset[str]:
@@ -98,8 +100,10 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[Span]:
     for stop in [*(match.end() for match in _ENDS.finditer(text, start, end)), end]:
         if stop != end and _ABBREVIATION.search(text[max(place, stop - 12) : stop].rstrip(".")):
             continue
+        if stop - place < _LONGEST_MARK and _LIST_NUMBER.fullmatch(text, place, stop):
+            continue
         first = place
-        while mark := _MARKUP.match(text[first : min(stop, first + 40)]):
+        while mark := _MARKUP.match(text[first : min(stop, first + _LONGEST_MARK)]):
             first += mark.end()
         span = shrink(text, (first, stop))
         if span[0] < span[1]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from ctxindex.chunking.spans import Span
 from ctxindex.training.pairs.salience import Statistics
 from ctxindex.training.pairs.subject import Subject
-from ctxindex.training.pairs.text import STOP_WORDS, Sentence, blocks_of, looks_english, sentences_of, words_of
+from ctxindex.training.pairs.text import STOP_WORDS, Sentence, blocks_of, fold, looks_english, sentences_of, words_of
 from ctxindex.types import Document
 
 Kind: TypeAlias = Literal["headings", "definitions", "sentences", "cloze", "generated"]
@@ -97,7 +97,7 @@ class Material:
 
     def pair(self, query: str, span: Span, kind: Kind, remove: Span | None = None) -> Pair:
         """A pair of this document."""
-        return Pair(query, self.document.doc_id, *span, kind, remove)
+        return Pair(fold(query), self.document.doc_id, *span, kind, remove)
 
 
 Proposer: TypeAlias = Callable[[Material], list[Candidate]]

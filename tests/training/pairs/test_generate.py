@@ -16,6 +16,7 @@ from ctxindex.training.pairs import KINDS, OFFLINE, Drawn, Kind, PairOptions, dr
 from ctxindex.training.pairs.subject import subjects_of
 from ctxindex.training.pairs.text import content_words, fold
 from ctxindex.types import Document
+from tests.test_house import loaded_by
 from tests.training.pairs.documents import HOSTILE, ISLAND, corpus, island, lease
 
 PROSE = st.lists(
@@ -147,3 +148,8 @@ def test_what_is_no_wish_is_refused(count: int, kinds: tuple[Kind, ...]) -> None
 def test_generated_pairs_need_somebody_to_write_them() -> None:
     with pytest.raises(ConfigError, match="--llm"):
         draw([lease()], PairOptions(kinds=KINDS))
+
+
+def test_importing_it_is_cheap() -> None:
+    heavy = {"torch", "transformers", "llama_index", "lancedb", "pyarrow", "openai", "scipy", "bm25s"}
+    assert not loaded_by("import ctxindex.training.pairs, ctxindex.cli.pairs") & heavy

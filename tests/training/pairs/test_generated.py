@@ -32,7 +32,7 @@ def quoting(prompt: str) -> str:
 
 def writer(file: Path, fake: FakeGenerator, said: list[str] | None = None) -> QueryWriter:
     told = [] if said is None else said
-    return QueryWriter(CachedGenerator(fake, file), price=Price(1, 2), say=told.append, workers=2)
+    return QueryWriter(CachedGenerator(fake, file), price=Price(1, 2), say=told.append, workers=1)
 
 
 def test_queries_name_the_subject_and_quotes_give_the_span(tmp_path: Path) -> None:
