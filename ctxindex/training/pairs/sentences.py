@@ -44,7 +44,9 @@ _ADVERB = re.compile(
 _PERFECT = re.compile(
     r"(?:also |often |never |always |recently )?[a-z]+(?:ed|en|wn|ne|de|ade|ut|ept|ought|eld|ost|und|een)\b"
 )
-_ARTICLES = word_set("a an the its their his her this that these those all every each")
+_ARTICLES = word_set(
+    "a an the its their his her this that these those all every each article section paragraph clause chapter page no"
+)
 _CLAUSES = word_set("although because for if since so unless when where whereas while")
 _UNFIT = word_set(
     "after although any as at because before both by during except for from he her here his how however i if "

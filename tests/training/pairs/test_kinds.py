@@ -121,3 +121,22 @@ def test_english_is_told_from_other_languages() -> None:
     assert not looks_english(FRENCH)
     assert not looks_english(CHINESE)
     assert not looks_english("")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "question"),
+    [
+        ("The duchy began in 911 and the castle was built in 1204.", "the castle was built in which year"),
+        ("The tenant pays within thirty (30) days after the notice of arrival.", "within how many days after"),
+        ("About 40 percent of the goods were sold before the harvest.", "what percentage of the goods"),
+        ("In 1066 a duke came, and article 288 states that nothing is due here.", ""),
+        ("Because the rent was paid in 1999 the landlord was content with it.", ""),
+        ("The castle was built in 1204 and sold in 1310 to the next duke.", ""),
+        ("The island has a very long history of trade with its many neighbours.", ""),
+        ("However, the island has lost its trade with all of its neighbours.", "has the island lost its trade"),
+    ],
+)
+def test_only_what_reads_well_becomes_a_question(sentence: str, question: str) -> None:
+    found = asked(sentences.propose, Document("a.txt", f"{ISLAND}\n\n{sentence}", "Boats"))
+    (own,) = [query for query, answer in found.items() if answer == sentence] or [""]
+    assert (question in own) if question else ("which" not in own and "how many" not in own and ": has" not in own)
