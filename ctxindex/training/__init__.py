@@ -1,3 +1,1 @@
-"""Training: what a model learns contextual retrieval from, and how. Importing it loads no torch."""
-
-from __future__ import annotations
+"""Training encoders for context: batches, the InSeNT loss, merging. Importing it is cheap: torch comes later."""
