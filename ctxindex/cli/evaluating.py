@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ctxindex.cli.options import parse_price
 from ctxindex.cli.progress import choose_watch
 from ctxindex.config import SETTINGS, Settings
 from ctxindex.errors import ConfigError, UsageError
@@ -23,7 +24,7 @@ from ctxindex.evaluation.evaluator import Evaluator, Stored, chunker_of, with_me
 from ctxindex.evaluation.study import SEEDS, Chunks, Study
 from ctxindex.evaluation.sweeps import Sweep, parse_sweep
 from ctxindex.indexing import IndexOptions
-from ctxindex.llm import CachedGenerator, Price
+from ctxindex.llm import CachedGenerator
 from ctxindex.spec import ChunkerSpec
 
 _PLACE = ("store", "url", "index", "path")
@@ -210,17 +211,7 @@ def _contexts(request: Request, configurations: Sequence[Configuration], opened:
 
     generator = opened.enter_context(open_generator(request.given["llm"], url=request.given["llm_url"]))
     answers = CachedGenerator(generator, _folder(request) / "answers" / "contexts.jsonl")
-    return ContextWriter(answers, _price(request.given["llm_price"]), _say)
-
-
-def _price(text: str | None) -> Price | None:
-    if text is None:
-        return None
-    try:
-        prompt, completion = map(float, text.split(","))
-    except ValueError:
-        raise ConfigError(f"--llm-price {text}: a million prompt and completion tokens, as in 0.15,0.6") from None
-    return Price(prompt, completion)
+    return ContextWriter(answers, parse_price(request.given["llm_price"]), _say)
 
 
 def _say(line: str) -> None:

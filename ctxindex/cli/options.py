@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ctxindex.chunking import CHUNKERS
+from ctxindex.errors import ConfigError
 from ctxindex.spec import ISOLATED, JOINS, OWNERS, POOLINGS, WINDOWS
+
+if TYPE_CHECKING:
+    from ctxindex.llm import Price
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -24,11 +28,14 @@ INTERACTION = "Late interaction"
 STORE = "Store"
 SOURCES = "Sources"
 LLM = "Language model (configurations with +context)"
+WRITER = "Language model (pairs of the kind generated)"
 
 _ADVICE = {
     CONTEXT: "What a chunk is read with. For documents longer than the model reads (512 tokens for MiniLM), try "
     "--anchor 64 --anchor-title first: they tell every window what its document is about.",
     LLM: "Reads each document once a chunk, which costs. Answers are kept in the cache folder and asked for only once.",
+    WRITER: "Reads passages spread over each document and writes queries for them, which costs. Answers are kept in "
+    "the cache folder and asked for only once.",
 }
 
 
@@ -203,13 +210,19 @@ _ENCODER = (
 )
 
 
-_LLM = (
-    _option(LLM, "--llm", metavar="NAME", help="Who writes; the key is read from OPENAI_API_KEY."),
-    _option(LLM, "--llm-url", metavar="URL", help="Of an endpoint that speaks OpenAI's protocol.  [default: OpenAI]"),
-    _option(
-        LLM, "--llm-price", metavar="IN,OUT", help="Of a million prompt and completion tokens, to be told the cost."
-    ),
-)
+def _llm(section: str) -> tuple[Callable[[Any], Any], ...]:
+    return (
+        _option(section, "--llm", metavar="NAME", help="Who writes; the key is read from OPENAI_API_KEY."),
+        _option(
+            section, "--llm-url", metavar="URL", help="Of an endpoint that speaks OpenAI's protocol.  [default: OpenAI]"
+        ),
+        _option(
+            section,
+            "--llm-price",
+            metavar="IN,OUT",
+            help="Of a million prompt and completion tokens, to be told the cost.",
+        ),
+    )
 
 
 def _all(options: tuple[Callable[[Any], Any], ...], command: Command) -> Command:
@@ -250,7 +263,29 @@ def device_option(command: Command) -> Command:
 
 def llm_options(command: Command) -> Command:
     """--llm, --llm-url and --llm-price: the language model that writes contexts."""
-    return _all(_LLM, command)
+    return _all(_llm(LLM), command)
+
+
+def writer_options(command: Command) -> Command:
+    """--llm, --llm-url and --llm-price: the language model that writes queries."""
+    return _all(_llm(WRITER), command)
+
+
+def parse_price(text: str | None) -> Price | None:
+    """The value of --llm-price.
+
+    Raises:
+        ConfigError: it is not two numbers.
+    """
+    from ctxindex.llm import Price
+
+    if text is None:
+        return None
+    try:
+        prompt, completion = map(float, text.split(","))
+    except ValueError:
+        raise ConfigError(f"--llm-price {text}: a million prompt and completion tokens, as in 0.15,0.6") from None
+    return Price(prompt, completion)
 
 
 def json_option(command: Command) -> Command:

@@ -1,0 +1,102 @@
+"""Pairs on disk: a file of pairs alone, or a folder in the span format, which training and evaluation read.
+
+In a folder, what the pairs say to remove has been cut out of the texts, and all spans are those of the texts there. A
+file of pairs alone speaks of the documents as they were loaded; its `remove` is for the reader to cut.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from ctxindex.chunking.spans import Span
+from ctxindex.errors import ConfigError
+from ctxindex.training.pairs.split import Split
+from ctxindex.training.pairs.values import Pair
+
+DOCUMENTS, QUERIES = "documents.jsonl", "queries.jsonl"
+
+
+def write_pairs(file: Path, pairs: Iterable[Pair]) -> None:
+    """A line a pair, `{"query_id", "query", "doc_id", "start", "end", "kind"}`, with `remove` where there is one.
+
+    The file is there whole or as it was before.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    _write(file, (pair.to_json() for pair in pairs))
+
+
+def write_set(folder: Path, side: Split) -> None:
+    """`documents.jsonl` and `queries.jsonl` in a folder, which is made.
+
+    Raises:
+        ConfigError: they cannot be written.
+    """
+    removed: dict[str, list[Span]] = {}
+    for pair in side.pairs:
+        if pair.remove is not None:
+            removed.setdefault(pair.doc_id, []).append(pair.remove)
+    cuts = {doc_id: Cuts(sorted(spans)) for doc_id, spans in removed.items()}
+    _write(
+        folder / DOCUMENTS,
+        (
+            {
+                "doc_id": document.doc_id,
+                "title": document.title,
+                "text": cuts[document.doc_id].apply(document.text) if document.doc_id in cuts else document.text,
+            }
+            for document in side.documents
+        ),
+    )
+    _write(folder / QUERIES, (_moved(pair, cuts) for pair in side.pairs))
+
+
+class Cuts:
+    """Stretches cut out of a text; they are in order and do not overlap."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self._spans = spans
+        self._ends = [end for _, end in spans]
+        self._lost = [0, *accumulate(end - start for start, end in spans)]
+
+    def apply(self, text: str) -> str:
+        """What is left."""
+        starts = [0, *self._ends]
+        stops = [*(start for start, _ in self._spans), len(text)]
+        return "".join(text[start:stop] for start, stop in zip(starts, stops, strict=True))
+
+    def move(self, place: int) -> int:
+        """Where a place of the text lies in what is left; one inside of a cut lies where the cut was."""
+        number = bisect_right(self._ends, place)
+        inside = max(0, place - self._spans[number][0]) if number < len(self._spans) else 0
+        return place - self._lost[number] - inside
+
+
+def _moved(pair: Pair, cuts: Mapping[str, Cuts]) -> dict[str, Any]:
+    values = pair.to_json()
+    if pair.doc_id in cuts:
+        cut = cuts[pair.doc_id]
+        values |= {"start": cut.move(pair.start), "end": cut.move(pair.end)}
+        values.pop("remove", None)
+    return values
+
+
+def _write(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with beside.open("w", encoding="utf-8", newline="\n") as stream:
+                stream.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror}") from None

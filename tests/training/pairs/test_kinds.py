@@ -1,0 +1,142 @@
+"""What each kind of pair makes of a document, by the words."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ctxindex.training.pairs import cloze, definitions, headings, sentences
+from ctxindex.training.pairs.salience import Statistics
+from ctxindex.training.pairs.subject import subjects_of
+from ctxindex.training.pairs.text import blocks_of, looks_english, sentences_of, split_sentences, words_of
+from ctxindex.training.pairs.values import Material, Proposer
+from ctxindex.types import Document
+from tests.training.pairs.documents import CHINESE, FRENCH, ISLAND, island, lease
+
+
+def material(document: Document, *others: Document) -> Material:
+    documents = [document, *others]
+    return Material(document, subjects_of(documents)[0], Statistics.of(documents), random.Random("one"))
+
+
+def asked(propose: Proposer, document: Document) -> dict[str, str]:
+    """The answers by query."""
+    return {one.pair.query: document.text[one.pair.start : one.pair.end] for one in propose(material(document))}
+
+
+def test_a_term_is_asked_for_by_its_name() -> None:
+    found = asked(definitions.propose, lease())
+    (query,) = [query for query in found if "Premises" in query]
+    assert query == "What does “Premises” mean in the Lease Agreement of Harbour Storage Ltd.?"
+    assert found[query].startswith('"Premises" means the cold store')
+    assert asked(definitions.propose, island())["What is Saint Helena?"].startswith("Saint Helena is a volcanic island")
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        '"Premises" has the meaning set forth in Section 8.1 of the agreement between the parties.',
+        "It is a volcanic island in the South Atlantic Ocean, as everybody knows by now.",
+        "Another means of supplying water to the boiler is an injector, which uses a jet of steam.",
+        "This is a sentence that defines nothing at all, and it is not a term either.",
+    ],
+)
+def test_what_defines_nothing_is_no_definition(sentence: str) -> None:
+    assert asked(definitions.propose, Document("a.txt", f"On boats and water\n\n{sentence}")) == {}
+
+
+def test_headings_are_answered_by_what_is_under_them() -> None:
+    found = asked(headings.propose, island())
+    (economy,) = [query for query in found if "conomy" in query]
+    assert "Saint Helena" in economy
+    assert found[economy].startswith("The economy of the island")
+    lines = asked(headings.propose, lease())
+    (rent,) = [query for query in lines if "rent" in query.casefold()]
+    assert lines[rent].startswith("The tenant pays")
+    (storage,) = [query for query in lines if "cold storage" in query.casefold()]
+    assert lines[storage].startswith("The landlord keeps"), "a title that opens a paragraph"
+
+
+def test_sentences_ask_for_their_values() -> None:
+    found = asked(sentences.propose, lease())
+    assert any(query.endswith("the tenant pays a rent of how much a month?") for query in found)
+    found = asked(sentences.propose, island())
+    assert any("was discovered in which year by sailors" in query for query in found)
+    assert any(query == "Saint Helena: was the airport opened in 2016 near Prosperous Bay?" for query in found) or any(
+        query == "Saint Helena: the airport was opened in which year near Prosperous Bay?" for query in found
+    )
+
+
+def test_cloze_keeps_about_half_of_the_words() -> None:
+    for document in (lease(), Document("f.txt", FRENCH), Document("c.txt", CHINESE)):
+        proposed = cloze.propose(material(document))
+        assert proposed
+        for one in proposed:
+            own = words_of(one.pair.query.removeprefix(f"{material(document).subject.name}: "))
+            said = document.text[one.pair.start : one.pair.end]
+            assert 3 <= len(own) <= 8
+            assert set(own) < set(words_of(said))
+
+
+def test_a_removed_sentence_leaves_its_neighbours() -> None:
+    document = lease()
+    proposed = cloze.propose(material(document), remove=True)
+    assert proposed
+    for one in proposed:
+        assert one.pair.remove is not None
+        start, end = one.pair.remove
+        left = document.text[one.pair.start : start] + document.text[end : one.pair.end]
+        assert len(words_of(left)) > 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("He met Dr. Smith of Acme Inc. in the U.S. last year. It rained.", 2),
+        ("The fee is 3.5 percent. The term is Sec. 4 long! Is it?", 3),
+        ("今天下雨。明天呢？晴天！", 3),  # noqa: RUF001
+        ("No end", 1),
+        ("", 0),
+    ],
+)
+def test_sentences_end_where_readers_end_them(text: str, expected: int) -> None:
+    assert len(list(split_sentences(text, 0, len(text)))) == expected
+
+
+def test_what_is_said_twice_is_no_sentence_to_ask_about() -> None:
+    text = "Source: the annual report of the company.\n\nThis sentence stands here once and is long enough.\n\n"
+    text += "Source: the annual report of the company."
+    assert [text[one.start : one.end] for one in sentences_of(text, blocks_of(text))] == [
+        "This sentence stands here once and is long enough."
+    ]
+
+
+def test_code_is_no_block() -> None:
+    assert not any("code of this block" in ISLAND[start:end] for start, end in blocks_of(ISLAND))
+
+
+def test_english_is_told_from_other_languages() -> None:
+    assert looks_english(ISLAND)
+    assert not looks_english(FRENCH)
+    assert not looks_english(CHINESE)
+    assert not looks_english("")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "question"),
+    [
+        ("The duchy began in 911 and the castle was built in 1204.", "the castle was built in which year"),
+        ("The tenant pays within thirty (30) days after the notice of arrival.", "within how many days after"),
+        ("About 40 percent of the goods were sold before the harvest.", "what percentage of the goods"),
+        ("In 1066 a duke came, and article 288 states that nothing is due here.", ""),
+        ("Because the rent was paid in 1999 the landlord was content with it.", ""),
+        ("The castle was built in 1204 and sold in 1310 to the next duke.", ""),
+        ("The island has a very long history of trade with its many neighbours.", ""),
+        ("However, the island has lost its trade with all of its neighbours.", "has the island lost its trade"),
+    ],
+)
+def test_only_what_reads_well_becomes_a_question(sentence: str, question: str) -> None:
+    found = asked(sentences.propose, Document("a.txt", f"{ISLAND}\n\n{sentence}", "Boats"))
+    (own,) = [query for query, answer in found.items() if answer == sentence] or [""]
+    assert (question in own) if question else ("which" not in own and "how many" not in own and ": has" not in own)
