@@ -22,13 +22,12 @@ from ctxindex.cli.options import (
     store_options,
     trust_option,
 )
-from ctxindex.cli.output import plural, print_json, print_table
+from ctxindex.cli.output import SOME_FAILED, plural, print_json, print_table
 from ctxindex.errors import ConfigError
 
 if TYPE_CHECKING:
     from ctxindex.evaluation import Comparison, Run
 
-SOME_FAILED = 3
 _SHOWN = 10
 _FEW = 30
 _LEGEND = (

@@ -18,7 +18,7 @@ from ctxindex.cli.options import (
     store_options,
     trust_option,
 )
-from ctxindex.cli.output import plural, print_json
+from ctxindex.cli.output import SOME_FAILED, plural, print_json
 from ctxindex.cli.progress import choose
 from ctxindex.spec import METHODS
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ctxindex.index import Index
     from ctxindex.reports import IngestReport
 
-SOME_FAILED = 3
 _SHOWN = 10
 
 

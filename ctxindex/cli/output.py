@@ -10,6 +10,9 @@ from typing import Any
 
 import click
 
+SOME_FAILED = 3
+"""The exit code of a command that finished although some documents failed."""
+
 
 def print_json(values: dict[str, Any]) -> None:
     """One JSON object; characters are written as they are."""

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctxindex.cli.options import SectionedCommand, json_option, loading_options, parse_price, writer_options
-from ctxindex.cli.output import plural, print_json
+from ctxindex.cli.output import SOME_FAILED, plural, print_json
 from ctxindex.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from ctxindex.training.pairs import Drawn, Pair, PairOptions, QueryWriter, Split
     from ctxindex.types import Document, FailedDocument
 
-SOME_FAILED = 3
 _SHOWN = 10
 _EXAMPLES = 4
 
