@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxindex.encoding import attention
+from ctxindex.encoding import attention, attention_products
 from ctxindex.encoding.attention import packed_attention
 from ctxindex.encoding.packing import Packing
 
@@ -50,11 +49,9 @@ def defined(
     return out[None]
 
 
-def on_another_device(groups: list[attention._Rows], reach: int | None) -> None:
-    """`_by_sdpa`, whose queries are not scaled for powers of two."""
-    for rows in groups:
-        rows.query.mul_(math.log(2))
-    attention._by_sdpa(groups, reach)
+def on_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a device where matrix products are not the fast way."""
+    monkeypatch.setattr(attention, "_products_are_fast", lambda query: False)
 
 
 def error(found: torch.Tensor, expected: torch.Tensor, packing: Packing) -> float:
@@ -85,10 +82,10 @@ def test_is_the_definition(dtype: torch.dtype, lengths: tuple[int, ...]) -> None
 @pytest.mark.parametrize("cached", [1, 2**13, 2**23])
 def test_windows_blocks_and_ways(monkeypatch: pytest.MonkeyPatch, sdpa: bool, window: int | None, cached: int) -> None:
     """Small blocks and sliding windows, on the way of a CPU and on that of other devices."""
-    monkeypatch.setattr(attention, "_CACHED", cached)
-    monkeypatch.setattr(attention, "_LEAST_QUERIES", 7)
+    monkeypatch.setattr(attention_products, "_CACHED", cached)
+    monkeypatch.setattr(attention_products, "_LEAST_QUERIES", 7)
     if sdpa:
-        monkeypatch.setattr(attention, "_by_products", lambda groups, _, reach: on_another_device(groups, reach))
+        on_another_device(monkeypatch)
     packing = Packing((150, 149, 60, 59, 58, 3, 1))
     given_parts = parts(packing, torch.float32)
     found, _ = packed_attention(NOWHERE, *given_parts, None, packing=packing, sliding_window=window)
@@ -99,7 +96,7 @@ def test_windows_blocks_and_ways(monkeypatch: pytest.MonkeyPatch, sdpa: bool, wi
 @pytest.mark.parametrize("window", [None, 4])
 def test_tokens_that_are_not_looked_at(monkeypatch: pytest.MonkeyPatch, sdpa: bool, window: int | None) -> None:
     if sdpa:
-        monkeypatch.setattr(attention, "_by_products", lambda groups, _, reach: on_another_device(groups, reach))
+        on_another_device(monkeypatch)
     packing = Packing((32, 32, 32, 20), (32, 10, 1, 20))
     given_parts = parts(packing, torch.float32)
     found, _ = packed_attention(NOWHERE, *given_parts, None, packing=packing, sliding_window=window)
@@ -169,3 +166,26 @@ def test_what_cuda_is_given() -> None:
         found = attention._varlen(flash, query[0], key[0], value[0], packing, SIZE**-0.5, reach)
         expected = defined(query, key, value, packing, window)[0]
         check(found[None], expected[None], packing)
+
+
+@pytest.mark.parametrize("sdpa", [False, True])
+@pytest.mark.parametrize(("window", "cached"), [(None, 2**23), (None, 2**12), (5, 2**12)])
+@pytest.mark.parametrize("spread", [1.0, 60.0])
+def test_gradients(monkeypatch: pytest.MonkeyPatch, sdpa: bool, window: int | None, cached: int, spread: float) -> None:
+    """Against those of the definition in float64, in small blocks and with scores beyond the range of 2^s."""
+    if sdpa:
+        on_another_device(monkeypatch)
+    monkeypatch.setattr(attention_products, "_CACHED", cached)
+    monkeypatch.setattr(attention_products, "_LEAST_QUERIES", 7)
+    packing = Packing((70, 69, 33, 20, 1), (70, 12, 33, 20, 1))
+    found = [part.detach().requires_grad_() for part in parts(packing, torch.float32, spread=spread, kv_heads=1)]
+    expected = [part.detach().double().requires_grad_() for part in found]
+    pull = torch.randn(1, packing.tokens, HEADS, SIZE, generator=torch.Generator().manual_seed(1))
+    attended, _ = packed_attention(NOWHERE, *found, None, packing=packing, sliding_window=window)
+    (attended[:, : packing.tokens] * pull).sum().backward()
+    (defined(*expected, packing, window)[:, : packing.tokens] * pull).sum().backward()
+    for one, other in zip(found, expected, strict=True):
+        assert one.grad is not None and other.grad is not None
+        largest = float(other.grad.abs().max())
+        allowed = 2e-5 if spread == 1 else 2e-3  # scores of thousands have few digits behind the point
+        assert float((one.grad.double() - other.grad).abs().max()) < allowed * largest
