@@ -185,7 +185,8 @@ def test_gradients(monkeypatch: pytest.MonkeyPatch, sdpa: bool, window: int | No
     (attended[:, : packing.tokens] * pull).sum().backward()
     (defined(*expected, packing, window)[:, : packing.tokens] * pull).sum().backward()
     for one, other in zip(found, expected, strict=True):
-        assert one.grad is not None and other.grad is not None
+        assert one.grad is not None
+        assert other.grad is not None
         largest = float(other.grad.abs().max())
         allowed = 2e-5 if spread == 1 else 2e-3  # scores of thousands have few digits behind the point
         assert float((one.grad.double() - other.grad).abs().max()) < allowed * largest
