@@ -18,24 +18,17 @@ from ctxindex.encoding.backbones import BackboneFacts
 from ctxindex.encoding.head import build_steps
 from ctxindex.encoding.linear import speed_up
 from ctxindex.encoding.modules import Layer
-from ctxindex.encoding.packing import Packing
 from ctxindex.encoding.rows import Row
 from ctxindex.encoding.runtime import keep_freed_memory, resolve_device, resolve_dtype, use_threads
+from ctxindex.encoding.token_states import TokenStates
 from ctxindex.errors import ModelError
 from ctxindex.metering import Meter
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import torch
 
     from ctxindex.encoding.tokenizer import Ids
     from ctxindex.types import FloatArray
-
-
-_STEP = 16
-"""Padded batches are as long as a multiple of it: for every new shape the kernels keep code and buffers, so that memory
-would grow with the variety of lengths."""
-
 
 _MEMORY_SIGNS = ("not enough memory", "can't allocate memory", "out of memory")
 """What torch says in a plain RuntimeError: on a CPU, and on MPS."""
@@ -92,16 +85,14 @@ class TransformerBackbone:
             if facts.packable:
                 register()
             attention = NAME if facts.packable else None
-            self._model = _load(folder, resolve_dtype(dtype), remote_code, attention).to(self._device)
+            self._model = load_transformer(folder, resolve_dtype(dtype), remote_code, attention).to(self._device)
             if self._device.type == "cpu":
                 use_threads(threads)
                 keep_freed_memory()
                 if not facts.remote:  # such code may look at the layers themselves
                     speed_up(self._model)
             self._steps = build_steps(layers, self._device, resolve_dtype(dtype))
-        self._facts = facts
-        self._max_tokens = max_tokens
-        self._pad_id = pad_id
+        self._read = TokenStates(self._model, facts, max_tokens, pad_id)
         self._meter = meter
 
     def place_sums(self, rows: Sequence[Row]) -> FloatArray:
@@ -123,48 +114,16 @@ class TransformerBackbone:
         return sums
 
     def _states(self, rows: Sequence[Ids], attended: Sequence[int] | None = None) -> tuple[torch.Tensor, Sequence[int]]:
-        """The states of all tokens, (tokens, hidden), and where each row begins in it.
-
-        `attended` says how many tokens of each row, from its start, are looked at by the others; None means all.
-        """
-        attended = attended or list(map(len, rows))
-        if not self._facts.packable:
-            return self._padded(rows, attended)
-        order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
-        packing = Packing(tuple(len(rows[number]) for number in order), tuple(attended[number] for number in order))
-        ids, positions = packing.pack([rows[number] for number in order], self._pad_id, self._facts.padding)
-        states = self._forward(ids, position_ids=positions, packing=packing)
-        starts = dict(zip(order, packing.starts, strict=False))
-        return states.flatten(0, 1), [starts[number] for number in range(len(rows))]
-
-    def _padded(self, rows: Sequence[Ids], attended: Sequence[int]) -> tuple[torch.Tensor, Sequence[int]]:
-        """As `_states`, for a model that has to see every row padded to the longest."""
-        longest = max(map(len, rows))
-        longest = max(longest, min(-(-longest // _STEP) * _STEP, self._max_tokens))
-        ids = np.full((len(rows), longest), self._pad_id, dtype=np.int64)
-        mask = np.zeros((len(rows), longest), dtype=np.int64)
-        for number, row in enumerate(rows):
-            ids[number, : len(row)] = row
-            mask[number, : attended[number]] = 1
-        # Full rows need no mask, and attention is faster without.
-        states = self._forward(ids) if mask.all() else self._forward(ids, attention_mask=mask)
-        return states.flatten(0, 1), range(0, len(rows) * longest, longest)
-
-    def _forward(self, ids: npt.NDArray[np.int64], **inputs: Any) -> torch.Tensor:
-        """The last hidden states, (rows, tokens, hidden), for ids (rows, tokens)."""
+        """As of `TokenStates`, with the layers that go over every state."""
         import torch
 
-        tensors = {
-            name: torch.from_numpy(value).to(self._device) if isinstance(value, np.ndarray) else value
-            for name, value in {"input_ids": ids, **inputs}.items()
-        }
         with self._meter.time("forward"):
-            states: torch.Tensor = self._model(**tensors).last_hidden_state
+            states, starts = self._read(rows, self._device, attended)
             for step in self._steps:
                 states = step(states)
             if self._device.type != "cpu":
                 torch.accelerator.synchronize()
-        return states
+        return states, starts
 
 
 @contextmanager
@@ -182,7 +141,12 @@ def out_of_memory_told(device: torch.device) -> Iterator[None]:
         raise MemoryError(str(error).splitlines()[0]) from None
 
 
-def _load(folder: Path, dtype: torch.dtype, remote_code: bool, attention: str | None) -> Any:
+def load_transformer(folder: Path, dtype: torch.dtype, remote_code: bool, attention: str | None) -> Any:
+    """The transformer in `folder`, for inference, with the attention of that name where there is one.
+
+    Raises:
+        ModelError: transformers cannot load it.
+    """
     from transformers import AutoModel
 
     # Without a choice of ours transformers takes SDPA wherever the class has it, which MPNet, for one, has not.

@@ -24,7 +24,7 @@ from ctxindex.encoding.colbert_model import ColbertBackbone, TokenBackbone
 from ctxindex.encoding.head import Head
 from ctxindex.encoding.job import DocumentJob
 from ctxindex.encoding.local import LocalEncoder
-from ctxindex.encoding.rows import Frame, Row
+from ctxindex.encoding.rows import Frame, Place, Row
 from ctxindex.encoding.token_pooling import pool_tokens
 from ctxindex.errors import DocumentError, ModelError
 from ctxindex.metering import Meter
@@ -68,15 +68,17 @@ class LateInteractionEncoder(LocalEncoder):
             UsageError: a query without any token.
             ModelError: the model gives no usable vectors.
         """
-        rows = [self._query_row(ids) for ids in self._query_ids(queries, self._layout.query_marker.lead)]
+        rows = self.query_rows(queries)
         scored: list[FloatArray] = []
         for start in range(0, len(rows), _QUERIES_AT_ONCE):
             part = rows[start : start + _QUERIES_AT_ONCE]
             try:
-                vectors = self.load().token_vectors([ids for ids, _ in part], [attended for _, attended in part])
+                vectors = self.load().token_vectors(
+                    [row.ids for row in part], [row.length if row.attended is None else row.attended for row in part]
+                )
             except MemoryError:
                 raise ModelError(f"there is not enough memory to read {len(part)} queries at once") from None
-            scored += [self._scored(ids, each) for (ids, _), each in zip(part, vectors, strict=True)]
+            scored += [_placed(row, each) for row, each in zip(part, vectors, strict=True)]
         if not all(np.isfinite(each).all() for each in scored):
             raise ModelError(_UNUSABLE)
         return scored
@@ -96,8 +98,11 @@ class LateInteractionEncoder(LocalEncoder):
             )
         return cast("TokenBackbone", self._backbone)
 
-    def _query_row(self, content: Ids) -> tuple[Ids, int]:
-        """The ids of a query, and how many of them are attended to."""
+    def query_rows(self, queries: Sequence[str]) -> list[Row]:
+        """See `LocalEncoder.query_rows`: every place is a token whose vector is scored."""
+        return [self._query_row(ids) for ids in self._query_ids(queries, self._layout.query_marker.lead)]
+
+    def _query_row(self, content: Ids) -> Row:
         marker, expansion = self._layout.query_marker, self._layout.expansion
         opening = [] if self.tokenizer.cls_id is None else [self.tokenizer.cls_id]
         opening += marker.ids
@@ -107,14 +112,15 @@ class LateInteractionEncoder(LocalEncoder):
         read = [*opening, *content[:room], self.tokenizer.sep_id]
         filling = max(0, expansion.length - len(read)) * [expansion.token_id] if expansion else []
         attended = len(read) + (len(filling) if expansion and expansion.attend else 0)
-        return np.array([*read, *filling], dtype=np.int32), attended
+        ids = np.array([*read, *filling], dtype=np.int32)
+        places = tuple(Place(0, place, place + 1) for place in self._scored(ids))
+        return Row(ids, places, len(content[:room]), (0,) * len(places), attended=attended)
 
-    def _scored(self, ids: Ids, vectors: FloatArray) -> FloatArray:
-        """All vectors of a query, save those that the model's files say to skip in queries."""
-        if "query" not in self._layout.skiplist_tasks or not self._layout.skiplist:
-            return vectors
-        kept = ~np.isin(ids, list(self._layout.skiplist))
-        return vectors[kept] if kept.any() else vectors
+    def _scored(self, ids: Ids) -> list[int]:
+        """The places of a query whose vectors are scored: all, save those that the model's files say to skip."""
+        skipped = self._layout.skiplist if "query" in self._layout.skiplist_tasks else frozenset()
+        kept = np.flatnonzero(~np.isin(ids, list(skipped))).tolist()
+        return kept or list(range(len(ids)))
 
     def _frame(self, prefix: str) -> Frame:
         marker = np.array(self._layout.document_marker.ids, dtype=np.int32)
@@ -129,6 +135,11 @@ class LateInteractionEncoder(LocalEncoder):
         """For each row the vectors of all its tokens, (tokens, dim) float32."""
         ids = [row.ids for row in rows]
         return self.load().token_vectors(ids, list(map(len, ids)))
+
+
+def _placed(row: Row, vectors: FloatArray) -> FloatArray:
+    """Those of a row's vectors, (its length, dim), that its places name."""
+    return vectors if len(row.places) == row.length else vectors[[place.start for place in row.places]]
 
 
 class _TokenJob(DocumentJob):

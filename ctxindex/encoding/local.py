@@ -95,12 +95,7 @@ class LocalEncoder:
 
     def encode_queries(self, queries: Sequence[str]) -> FloatArray:
         """See `Encoder.encode_queries`. A query longer than a window is cut, with a warning in the log."""
-        frame = self._frame(self.spec.query_prefix)
-        rows: list[Row] = []
-        for ids in self._query_ids(queries, frame.lead):
-            if len(ids) > frame.room - 1:
-                _log.warning("a query of %d tokens was cut to the %d the model can read", len(ids), frame.room - 1)
-            rows.extend(independent_rows([ids[: frame.room - 1]], frame, self._pooling))
+        rows = self.query_rows(queries)
         if not rows:
             return np.empty((0, self.spec.dim), dtype=np.float32)
         pooled: dict[int, FloatArray] = {}
@@ -110,6 +105,24 @@ class LocalEncoder:
             (place,) = task.row.places
             pooled[task.owner] = sums[0] / np.float32(place.end - place.start)
         return self._head(np.stack([pooled[number] for number in range(len(rows))]))
+
+    def query_rows(self, queries: Sequence[str]) -> list[Row]:
+        """What the model reads of each query: a row, with the places that its vector or vectors are made of.
+
+        Raises:
+            UsageError: a query without any token.
+        """
+        frame = self._frame(self.spec.query_prefix)
+        rows: list[Row] = []
+        for ids in self._query_ids(queries, frame.lead):
+            if len(ids) > frame.room - 1:
+                _log.warning("a query of %d tokens was cut to the %d the model can read", len(ids), frame.room - 1)
+            rows.extend(independent_rows([ids[: frame.room - 1]], frame, self._pooling))
+        return rows
+
+    def document_rows(self, source: ChunkedDocument) -> list[Row]:
+        """What the model reads of a document; nothing where a chunk has no tokens that it can read."""
+        return self._rows.make(source, self._frame(self.spec.document_prefix))[0]
 
     def _query_ids(self, queries: Sequence[str], lead: str) -> list[Ids]:
         found = self.tokenizer.ids([lead + query for query in queries])

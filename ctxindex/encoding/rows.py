@@ -29,7 +29,8 @@ class Row:
     """The input of one window: `ids` (length,) int32 with all special tokens, and the places it pools.
 
     `content` counts the content tokens that are pooled here; `context` says for each place how many content tokens the
-    row holds besides its own. `isolated` marks the rows of the isolated view (see `independent`).
+    row holds besides its own. `isolated` marks the rows of the isolated view (see `independent`). `attended` is how
+    many tokens from the start the others look at, None for all: fewer in a query that is filled up unread.
     """
 
     ids: Ids
@@ -37,6 +38,7 @@ class Row:
     content: int
     context: tuple[int, ...]
     isolated: bool = False
+    attended: int | None = None
 
     @property
     def length(self) -> int:
