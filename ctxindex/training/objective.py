@@ -1,0 +1,201 @@
+"""What a step of training minimises: InSeNT on blended vectors, and what holds the model near where it came from.
+
+    chunk   = normalize((1 - b) u + b v)        u in its window, v alone
+    loss    = InSeNT(chunks, queries) + hold (mean of 1 - cos(v, v of the base) + mean of 1 - cos(q, q of the base))
+
+Trained through the blend, u learns what v lacks: the document. The second term is for what a chunk says by itself,
+which the base model knew from far more data; it is not put on u, which is to change. A chunk read alone and untitled
+cannot tell which document it is of, so a step of such chunks has the in-sequence term only.
+
+A step runs in one pass, or with a *gradient cache*, in parts of few tokens: all vectors first, without a graph; the
+loss and its gradient on them; then each part again, with its graph, which that gradient goes into. The result is the
+same, and the memory is that of one part. Source: "Scaling Deep Contrastive Learning Batch Size under Memory Limited
+Setup", arXiv 2101.06983, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch.nn import functional
+
+from ctxindex.errors import ConfigError
+from ctxindex.training.insent import InsentBatch, InsentOptions, Vectors, insent_loss
+from ctxindex.training.model import ContextualModel, Reading, join
+from ctxindex.training.sampling import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveOptions:
+    """The loss of a step; `hold` is the weight of the second term.
+
+    Raises:
+        ConfigError: a weight below 0.
+    """
+
+    insent: InsentOptions = field(default_factory=InsentOptions)
+    hold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hold < float("inf"):
+            raise ConfigError(f"the weight {self.hold} that holds the model must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepLoss:
+    """`total` is a scalar with its graph; `log` has what to show of it, scalars without one."""
+
+    total: torch.Tensor
+    log: dict[str, torch.Tensor]
+
+
+class Backward(Protocol):
+    """Puts the gradients of a scalar into the weights; `last` is whether it is the last of a step."""
+
+    def __call__(self, loss: torch.Tensor, *, last: bool) -> None:
+        """Once for each part of a step."""
+        ...
+
+
+Encode = Callable[[Sequence[Reading]], list[torch.Tensor]]
+"""The model, as of `ContextualModel.forward`, or a wrapper around it."""
+
+Others = Callable[[Vectors], "Vectors | None"]
+"""Gives the chunk vectors of other devices for those of this one."""
+
+
+class Objective:
+    """The loss of a batch, and its gradient.
+
+    Args:
+        model: what is trained, which knows whose rows are whose.
+        options: the loss.
+        base: the model before training; needed where the options hold the model.
+        others: where negatives of other devices come from.
+    """
+
+    def __init__(
+        self,
+        model: ContextualModel,
+        options: ObjectiveOptions,
+        base: ContextualModel | None = None,
+        others: Others | None = None,
+    ) -> None:
+        if options.hold and base is None:
+            raise ValueError("holding a model needs the one that it was")
+        self._model = model
+        self._options = options
+        self._base = base
+        self._others = others
+
+    def loss(self, batch: Batch, made: Sequence[torch.Tensor], held: Sequence[torch.Tensor]) -> StepLoss:
+        """The loss of a batch.
+
+        Args:
+            batch: what was read.
+            made: the vectors of `readings(batch)`.
+            held: those of the base model, as of `of_base`.
+        """
+        groups = _groups(batch)
+        vectors = [self._model.packed(rows, join(units)) for rows, units in zip(made, groups, strict=True)]
+        *views, queries = vectors
+        chunks = views[0] if len(views) == 1 else blended(views[0], views[1], batch.blend)
+        others = None if self._others is None else self._others(chunks)
+        insent = InsentBatch(chunks, batch.counts, queries, batch.documents, batch.golds, batch.positives, others)
+        options = self._options.insent if batch.named else replace(self._options.insent, lambda_seq=1.0)
+        found = insent_loss(insent, options)
+        log = {"l_seq": found.l_seq, "accuracy_seq": found.accuracy_seq}
+        if batch.named:
+            log |= {"l_batch": found.l_batch, "accuracy": found.accuracy}
+        total = found.loss
+        if held:
+            away = [1 - (one * other).sum(dim=1).mean() for one, other in zip(made[-len(held) :], held, strict=True)]
+            log["away"] = torch.stack(away).detach().mean()
+            total = total + self._options.hold * torch.stack(away).sum()
+        return StepLoss(total, log)
+
+    def of_base(self, batch: Batch) -> list[torch.Tensor]:
+        """What isolated chunks and queries are in the base model, without a graph; nothing where it holds nothing."""
+        if self._base is None or not self._options.hold:
+            return []
+        with torch.no_grad():
+            held: list[torch.Tensor] = self._base([join(units) for units in (batch.isolated, batch.queries) if units])
+        return held
+
+    def step(
+        self,
+        encode: Encode,
+        batch: Batch,
+        backward: Backward,
+        *,
+        budget: int | None = None,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> StepLoss:
+        """Gradients of a batch's loss into the weights; `budget` is the most tokens of a part, None for one pass."""
+        with autocast():
+            held = self.of_base(batch)
+            if budget is None:
+                found = self.loss(batch, encode([join(units) for units in _groups(batch)]), held)
+        if budget is None:
+            backward(found.total, last=True)
+            return found
+        return self._cached(encode, batch, held, backward, budget, autocast)
+
+    def _cached(
+        self,
+        encode: Encode,
+        batch: Batch,
+        held: Sequence[torch.Tensor],
+        backward: Backward,
+        budget: int,
+        autocast: Callable[[], AbstractContextManager[object]],
+    ) -> StepLoss:
+        parts = [list(cut_parts(units, budget)) for units in _groups(batch)]
+        with torch.no_grad(), autocast():
+            # Through the model itself: a wrapper would expect a backward pass.
+            first = [[self._model([part])[0] for part in group] for group in parts]
+        leaves = [torch.cat(group).requires_grad_() for group in first]
+        found = self.loss(batch, leaves, held)
+        torch.autograd.backward(found.total)
+        todo = [
+            (part, gradient)
+            for leaf, group, lengths in zip(leaves, parts, [list(map(len, group)) for group in first], strict=True)
+            for part, gradient in zip(group, torch.split(_gradient(leaf), lengths), strict=True)
+        ]
+        for number, (part, gradient) in enumerate(todo):
+            with autocast():
+                (again,) = encode([part])
+            backward((again * gradient).sum(), last=number == len(todo) - 1)
+        return StepLoss(found.total.detach(), found.log)
+
+
+def blended(contextual: Vectors, isolated: Vectors, weight: float) -> Vectors:
+    """`normalize((1 - weight) contextual + weight isolated)`, one vector a chunk."""
+    return Vectors(functional.normalize((1 - weight) * contextual.rows + weight * isolated.rows, dim=1))
+
+
+def cut_parts(readings: Sequence[Reading], budget: int) -> Iterator[Reading]:
+    """The readings joined to parts of at most `budget` tokens each, or of a single one that has more."""
+    waiting: list[Reading] = []
+    tokens = 0
+    for reading in readings:
+        if waiting and tokens + reading.tokens > budget:
+            yield join(waiting)
+            waiting, tokens = [], 0
+        waiting.append(reading)
+        tokens += reading.tokens
+    if waiting:
+        yield join(waiting)
+
+
+def _groups(batch: Batch) -> list[tuple[Reading, ...]]:
+    """Contextual, isolated and queries, without those that the step leaves out; queries are always last."""
+    return [units for units in (batch.contextual, batch.isolated, batch.queries) if units]
+
+
+def _gradient(leaf: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad

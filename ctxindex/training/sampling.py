@@ -1,0 +1,245 @@
+"""What a step of training reads: of each document drawn some windows, and the queries that these answer.
+
+Windows are those of inference, cut from the whole document with its anchor, so a model learns on what it will see; a
+document longer than a few of them is read in parts, other parts whenever it is drawn again. The first window is one
+that answers a query drawn at random; the others are drawn from the whole document, so that what a query is told apart
+from is not only what lies beside its answer. Then queries are drawn among those that the windows answer.
+
+In a share of the steps titles are withheld, so that a model learns to do with a document's text where there is none.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctxindex.encoding.rows import Place, Row
+from ctxindex.errors import ConfigError
+from ctxindex.training.batches import Draw
+from ctxindex.training.model import Reading
+
+if TYPE_CHECKING:
+    from ctxindex.encoding.local import LocalEncoder
+    from ctxindex.types import ChunkedDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A query, and the ordinals of the chunks that answer it, one at least."""
+
+    text: str
+    golds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingDocument:
+    """A document with what is asked about it, one question at least."""
+
+    source: ChunkedDocument
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a step reads of a document at most."""
+
+    windows: int
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """In what share of the steps something is left out.
+
+    It is the `titles` of documents, the `contextual` view of chunks (so that the isolated one learns to do alone), or
+    the `isolated` one. Views matter only where the encoder blends them.
+
+    Raises:
+        ConfigError: a share that is none, or views that leave nothing.
+    """
+
+    titles: float = 0.0
+    contextual: float = 0.0
+    isolated: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.titles <= 1 and min(self.contextual, self.isolated) >= 0):
+            raise ConfigError("a share of the steps is 0 to 1")
+        if self.contextual + self.isolated > 1:
+            raise ConfigError(
+                f"{self.contextual:g} of the steps without the contextual view and {self.isolated:g} without the "
+                "isolated one are more than all steps"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a step reads; query i is asked of document `documents[i]`, whose chunks `golds[i]` answer it.
+
+    `contextual` are the documents in their windows, `isolated` the same chunks each alone; queries have one item each.
+    `positives` as of `InsentBatch`: chunks of other documents that are known to answer the same query. `blend` is the
+    weight of the isolated view in this step, whose rows are there where it is not 0, as contextual ones where it is
+    not 1. `named` is whether what is read of a chunk may tell its document: not where it is read alone, untitled.
+    """
+
+    counts: tuple[int, ...]
+    contextual: tuple[Reading, ...]
+    isolated: tuple[Reading, ...]
+    queries: tuple[Reading, ...]
+    documents: tuple[int, ...]
+    golds: tuple[tuple[int, ...], ...]
+    positives: tuple[tuple[int, int], ...]
+    blend: float
+    named: bool = True
+
+    @property
+    def tokens(self) -> int:
+        """Of the documents' rows, special tokens included."""
+        return sum(reading.tokens for reading in (*self.contextual, *self.isolated))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """What is read of a document, and the questions that it answers, in the chunks' new numbers."""
+
+    contextual: Reading
+    isolated: Reading
+    questions: list[Question]
+
+
+class Sampler:
+    """Makes the batch of a draw; the same whenever it is asked for.
+
+    Args:
+        sources: the documents of each source.
+        encoder: whose rows are read.
+        limits: of each document.
+        shares: of the steps, see `Shares`.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Sequence[TrainingDocument]],
+        encoder: LocalEncoder,
+        limits: Limits,
+        shares: Shares | None = None,
+    ) -> None:
+        self._sources = sources
+        self._encoder = encoder
+        self._limits = limits
+        self._shares = shares or Shares()
+        self._known: dict[tuple[str, int, bool], tuple[Row, ...]] = {}
+
+    def batch(self, draw: Draw) -> Batch:
+        """What is read in the step of that draw."""
+        rng = draw.generator()
+        titled = bool(rng.random() >= self._shares.titles)
+        blend = self._blend(float(rng.random()))
+        samples = [self._sample(draw.source, number, titled, rng) for number in draw.documents]
+        answered = [(number, question) for number, one in enumerate(samples) for question in one.questions]
+        drawn: list[int] = []
+        for number in range(len(samples)):
+            places = [place for place, (document, _) in enumerate(answered) if document == number]
+            drawn += sorted(rng.permutation(places)[: self._limits.queries].tolist())
+        asked = [answered[place] for place in drawn]
+        counts = tuple(one.contextual.items for one in samples)
+        return Batch(
+            counts,
+            tuple(one.contextual for one in samples) if blend < 1 else (),
+            tuple(one.isolated for one in samples) if blend > 0 else (),
+            tuple(Reading((row,), 1) for row in self._encoder.query_rows([question.text for _, question in asked])),
+            tuple(number for number, _ in asked),
+            tuple(question.golds for _, question in asked),
+            _positives(asked, answered, counts),
+            blend,
+            blend < 1 or (titled and self._encoder.spec.isolated == "title"),
+        )
+
+    def _blend(self, drawn: float) -> float:
+        blend, shares = self._encoder.spec.blend, self._shares
+        if not blend or drawn < shares.isolated:
+            return 0.0
+        return 1.0 if drawn < shares.isolated + shares.contextual else blend
+
+    def _sample(self, source: str, number: int, titled: bool, rng: np.random.Generator) -> _Sample:
+        document = self._sources[source][number]
+        rows = self._rows(source, number, titled)
+        contextual = [row for row in rows if not row.isolated]
+        homes = _homes(contextual)
+        chosen = _choose_windows(homes, document.questions, len(contextual), self._limits.windows, rng)
+        inside = sorted(chunk for chunk, windows in homes.items() if windows <= chosen)
+        renumbered = {chunk: place for place, chunk in enumerate(inside)}
+        answered = [
+            Question(question.text, tuple(renumbered[gold] for gold in question.golds if gold in renumbered))
+            for question in document.questions
+            if any(gold in renumbered for gold in question.golds)
+        ]
+        return _Sample(
+            Reading(_only([contextual[window] for window in sorted(chosen)], renumbered), len(inside)),
+            Reading(_only([row for row in rows if row.isolated], renumbered), len(inside)),
+            answered,
+        )
+
+    def _rows(self, source: str, number: int, titled: bool) -> tuple[Row, ...]:
+        """All rows of a document, kept: tokenising takes longer than choosing."""
+        key = source, number, titled
+        if key not in self._known:
+            one = self._sources[source][number].source
+            if not titled:
+                one = replace(one, document=replace(one.document, title=None))
+            self._known[key] = tuple(self._encoder.document_rows(one))
+        return self._known[key]
+
+
+def _homes(windows: Sequence[Row]) -> dict[int, set[int]]:
+    """The windows that pool each chunk; several for a long one, or where a chunk is the mean of all that hold it."""
+    homes: dict[int, set[int]] = defaultdict(set)
+    for number, row in enumerate(windows):
+        for place in row.places:
+            homes[place.chunk].add(number)
+    return homes
+
+
+def _choose_windows(
+    homes: Mapping[int, set[int]], questions: Sequence[Question], count: int, most: int, rng: np.random.Generator
+) -> set[int]:
+    question = questions[int(rng.integers(len(questions)))]
+    gold = question.golds[int(rng.integers(len(question.golds)))]
+    chosen = set(homes[gold])  # a chunk in more windows than the limit is read all the same: it is the answer
+    for window in rng.permutation(count).tolist():
+        if len(chosen) >= most:
+            break
+        chosen.add(window)
+    return chosen
+
+
+def _only(rows: Sequence[Row], renumbered: Mapping[int, int]) -> tuple[Row, ...]:
+    """The rows with the places of the chunks that count, by their new numbers; none without any."""
+    found = []
+    for row in rows:
+        kept = [number for number, place in enumerate(row.places) if place.chunk in renumbered]
+        if kept:
+            places = [row.places[number] for number in kept]
+            moved = tuple(Place(renumbered[place.chunk], place.start, place.end) for place in places)
+            found.append(replace(row, places=moved, context=tuple(row.context[number] for number in kept)))
+    return tuple(found)
+
+
+def _positives(
+    asked: Sequence[tuple[int, Question]], answered: Sequence[tuple[int, Question]], counts: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """For each query the answers that other documents give to the same words, as (query, chunk of the batch)."""
+    firsts = np.cumsum([0, *counts]).tolist()
+    answers: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for document, question in answered:
+        answers[question.text.casefold()] += [(document, firsts[document] + gold) for gold in question.golds]
+    return tuple(
+        (query, chunk)
+        for query, (document, question) in enumerate(asked)
+        for other, chunk in answers[question.text.casefold()]
+        if other != document
+    )
