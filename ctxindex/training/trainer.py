@@ -1,0 +1,226 @@
+"""The loop: transformers' Trainer around our objective.
+
+Checkpoints, devices, precision, learning rates and logs are the Trainer's. What it takes from us: the batch of a step
+is a function of the seed and the number of the step alone (`batches`, `sampling`), so a training that was stopped goes
+on as if it had not been; the gradient may come from a cache (`objective`); and what counts is nDCG@10 on held-out
+documents, not a loss. On several devices each takes every n-th batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import Dataset
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from ctxindex.encoding.runtime import choose_dtype
+from ctxindex.training.batches import Draw, draw_batches
+from ctxindex.training.gathering import gather_others
+from ctxindex.training.objective import Objective
+from ctxindex.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from ctxindex.training.model import ContextualModel
+    from ctxindex.training.sampling import Batch, Sampler
+
+METRIC = "ndcg@10"
+CHECKPOINTS, LOGS = "checkpoints", "logs"
+
+Validate = Callable[[], Mapping[str, float]]
+"""Measures the model as it is now; `METRIC` is among what it gives."""
+
+
+class Draws(Dataset[Draw]):
+    """The batches of a training, in order."""
+
+    def __init__(self, draws: Sequence[Draw]) -> None:
+        self._draws = draws
+
+    def __len__(self) -> int:
+        return len(self._draws)
+
+    def __getitem__(self, number: int) -> Draw:
+        return self._draws[number]
+
+
+class ContextualTrainer(Trainer):
+    """Trains a `ContextualModel`.
+
+    Args:
+        model: what is trained.
+        objective: gives the loss of a batch.
+        sampler: makes the batch of a draw.
+        draws: the batches of all devices, in order.
+        arguments: of the Trainer.
+        budget: tokens of a part, for a gradient cache; None for none.
+        validate: measures the model; None where nothing is held out.
+        callbacks: of the Trainer, such as who draws a progress bar.
+    """
+
+    def __init__(
+        self,
+        model: ContextualModel,
+        objective: Objective,
+        sampler: Sampler,
+        draws: Sequence[Draw],
+        arguments: TrainingArguments,
+        *,
+        budget: int | None = None,
+        validate: Validate | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        data = Draws(draws)
+        super().__init__(
+            model,
+            args=arguments,
+            train_dataset=data,
+            eval_dataset=data if validate else None,
+            data_collator=lambda taken: {"batch": sampler.batch(taken[0])},
+            callbacks=list(callbacks),
+        )
+        self.remove_callback(PrinterCallback)
+        self._draws = data
+        self._objective = objective
+        self._budget = budget
+        self._validate = validate
+        self._shown: dict[str, list[torch.Tensor]] = defaultdict(list)
+
+    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
+        """The gradients of one batch; its loss."""
+        model.train()
+        batch: Batch = inputs["batch"]
+
+        def backward(loss: torch.Tensor, *, last: bool) -> None:
+            # Devices add up their gradients with the last part, once.
+            waiting: AbstractContextManager[Any] = nullcontext() if last else self.accelerator.no_sync(model)
+            with waiting:
+                self.accelerator.backward(loss)
+
+        found = self._objective.step(
+            model, batch, backward, budget=self._budget, autocast=self.compute_loss_context_manager
+        )
+        for name, value in found.log.items():
+            self._shown[name].append(value)
+        return found.total.detach()
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """With the parts of the loss since the last time."""
+        if "loss" in logs:
+            logs |= {name: float(torch.stack(values).mean()) for name, values in self._shown.items()}
+            self._shown.clear()
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """nDCG@10 on held-out documents, measured by the first process and told to all."""
+        told: list[dict[str, float]] = [{}]
+        if self._validate is not None and self.is_world_process_zero():
+            told = [{f"eval_{name}": value for name, value in self._validate().items()}]
+        if self.args.world_size > 1:
+            torch.distributed.broadcast_object_list(told)
+        metrics = told[0]
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _get_train_sampler(self, *_: Any, **__: Any) -> torch.utils.data.Sampler[int]:
+        return torch.utils.data.SequentialSampler(self._draws)
+
+
+def make_trainer(
+    model: ContextualModel,
+    base: ContextualModel | None,
+    sampler: Sampler,
+    sources: Mapping[str, int],
+    schedule: Schedule,
+    objective: Any,
+    *,
+    folder: Path,
+    shares: Mapping[str, float] | None = None,
+    device: str = "auto",
+    validate: Validate | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    tensorboard: bool = False,
+) -> ContextualTrainer:
+    """A trainer that writes its checkpoints and logs into `folder`.
+
+    Args:
+        model: what is trained, with adapters where the schedule asks for them.
+        base: the same before training, where the objective holds it.
+        sampler: of the documents of all sources.
+        sources: how many documents each source has.
+        schedule: how long and how fast.
+        objective: the `ObjectiveOptions`.
+        folder: where training writes.
+        shares: of the batches, for each source.
+        device: where the model is trained.
+        validate: measures the model.
+        callbacks: of the Trainer.
+        tensorboard: write logs that TensorBoard draws.
+
+    Raises:
+        ConfigError: batches that cannot be drawn; see `draw_batches`.
+    """
+    watched = validate is not None and schedule.evaluate_every > 0
+    if tensorboard:
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / LOGS)  # where the Trainer reads it
+    arguments = _arguments(schedule, sum(sources.values()), folder, device, watched=watched, tensorboard=tensorboard)
+    count = arguments.max_steps * arguments.world_size
+    draws = islice(draw_batches(sources, schedule.documents, schedule.seed, shares), count)
+    gather = gather_others if schedule.gather_negatives and arguments.world_size > 1 else None
+    stopping = [EarlyStoppingCallback(schedule.patience)] if schedule.patience and watched else []
+    return ContextualTrainer(
+        model,
+        Objective(model, objective, base, gather),
+        sampler,
+        list(draws),
+        arguments,
+        budget=schedule.mini_batch_tokens,
+        validate=validate,
+        callbacks=[*stopping, *callbacks],
+    )
+
+
+def _arguments(
+    schedule: Schedule, documents: int, folder: Path, device: str, *, watched: bool, tensorboard: bool
+) -> TrainingArguments:
+    precision = choose_dtype(device) if schedule.precision == "auto" else schedule.precision
+    steps = schedule.total_steps(documents, int(os.environ.get("WORLD_SIZE", "1")))
+    every = schedule.evaluate_every if watched else schedule.save_every
+    arguments = TrainingArguments(
+        output_dir=str(folder / CHECKPOINTS),
+        max_steps=steps,
+        per_device_train_batch_size=1,  # one draw, which is a batch of documents
+        learning_rate=schedule.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(schedule.warmup * steps),
+        weight_decay=schedule.weight_decay,
+        max_grad_norm=schedule.max_norm,
+        bf16=precision == "bfloat16",
+        fp16=precision == "float16",
+        use_cpu=device == "cpu",
+        seed=schedule.seed,
+        eval_strategy="steps" if watched else "no",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=watched,
+        metric_for_best_model=METRIC,
+        greater_is_better=True,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        report_to="tensorboard" if tensorboard else "none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # devices are shared out by processes, never inside of one
+    return arguments
