@@ -11,7 +11,7 @@ In a share of the steps titles are withheld, so that a model learns to do with a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from ctxindex.training.model import Reading
 
 if TYPE_CHECKING:
     from ctxindex.encoding.local import LocalEncoder
+    from ctxindex.spec import EncoderSpec
     from ctxindex.types import ChunkedDocument
 
 
@@ -119,6 +120,9 @@ class Sampler:
         encoder: whose rows are read.
         limits: of each document.
         shares: of the steps, see `Shares`.
+        alone: reads the documents of the sources in `replayed`, each chunk alone: an encoder of the method
+            `independent`, so that what the model was trained for before is practised, too.
+        replayed: sources of pairs that need no context.
     """
 
     def __init__(
@@ -127,18 +131,24 @@ class Sampler:
         encoder: LocalEncoder,
         limits: Limits,
         shares: Shares | None = None,
+        *,
+        alone: LocalEncoder | None = None,
+        replayed: Collection[str] = (),
     ) -> None:
+        if replayed and alone is None:
+            raise ValueError("pairs that need no context are read by an encoder of their own")
         self._sources = sources
-        self._encoder = encoder
         self._limits = limits
         self._shares = shares or Shares()
+        self._readers = {name: alone if alone and name in replayed else encoder for name in sources}
         self._known: dict[tuple[str, int, bool], tuple[Row, ...]] = {}
 
     def batch(self, draw: Draw) -> Batch:
         """What is read in the step of that draw."""
         rng = draw.generator()
+        reader = self._readers[draw.source]
         titled = bool(rng.random() >= self._shares.titles)
-        blend = self._blend(float(rng.random()))
+        blend = self._blend(reader.spec, float(rng.random()))
         samples = [self._sample(draw.source, number, titled, rng) for number in draw.documents]
         answered = [(number, question) for number, one in enumerate(samples) for question in one.questions]
         drawn: list[int] = []
@@ -151,16 +161,16 @@ class Sampler:
             counts,
             tuple(one.contextual for one in samples) if blend < 1 else (),
             tuple(one.isolated for one in samples) if blend > 0 else (),
-            tuple(Reading((row,), 1) for row in self._encoder.query_rows([question.text for _, question in asked])),
+            tuple(Reading((row,), 1) for row in reader.query_rows([question.text for _, question in asked])),
             tuple(number for number, _ in asked),
             tuple(question.golds for _, question in asked),
             _positives(asked, answered, counts),
             blend,
-            blend < 1 or (titled and self._encoder.spec.isolated == "title"),
+            blend < 1 or (titled and reader.spec.isolated == "title"),
         )
 
-    def _blend(self, drawn: float) -> float:
-        blend, shares = self._encoder.spec.blend, self._shares
+    def _blend(self, spec: EncoderSpec, drawn: float) -> float:
+        blend, shares = spec.blend, self._shares
         if not blend or drawn < shares.isolated:
             return 0.0
         return 1.0 if drawn < shares.isolated + shares.contextual else blend
@@ -191,7 +201,7 @@ class Sampler:
             one = self._sources[source][number].source
             if not titled:
                 one = replace(one, document=replace(one.document, title=None))
-            self._known[key] = tuple(self._encoder.document_rows(one))
+            self._known[key] = tuple(self._readers[source].document_rows(one))
         return self._known[key]
 
 
