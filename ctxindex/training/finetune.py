@@ -215,7 +215,8 @@ class _Workshop:
         from transformers.trainer_utils import get_last_checkpoint
 
         folder = self.folder / CHECKPOINTS
-        found: str | None = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        get: Callable[[str], str | None] = get_last_checkpoint
+        found = get(str(folder)) if folder.is_dir() else None
         return found
 
     def trainer(self, callbacks: Sequence[TrainerCallback], *, tensorboard: bool) -> ContextualTrainer:
@@ -294,7 +295,7 @@ class _Workshop:
         with _as_it_was(self._model):
             self.write(1.0, self.folder / CANDIDATE)
             runs = self._run(self._encoder.spec.method, str(self.folder / CANDIDATE), {})
-        each = {f"{METRIC} {run.corpus.name}": run.metrics[METRIC].value for run in runs}
+        each = {f"{METRIC} {run.corpus.name}": run.metrics[METRIC].mean for run in runs}
         return {METRIC: _mean(runs), **(each if len(each) > 1 else {})}
 
     def _mean_ndcg(self, folder: Path) -> float:
@@ -369,7 +370,7 @@ def _as_it_was(model: ContextualModel) -> Iterator[None]:
 
 
 def _mean(runs: Sequence[Run]) -> float:
-    return sum(run.metrics[METRIC].value for run in runs) / len(runs)
+    return sum(run.metrics[METRIC].mean for run in runs) / len(runs)
 
 
 def _digest(corpus: Corpus) -> str:
