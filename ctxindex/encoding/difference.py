@@ -80,8 +80,7 @@ def write_difference(base: Path, tuned: Path, file: Path) -> DifferenceFacts:
         ModelError: the weights are not of one model in float32, are the same, or not all of them are numbers; or
             `file` cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     before, after = _Weights.read(_weights_of(base)), _Weights.read(_weights_of(tuned))
     alone = sorted(after.header.keys() - before.header.keys())
@@ -100,12 +99,12 @@ def write_difference(base: Path, tuned: Path, file: Path) -> DifferenceFacts:
     partial = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
     try:
         # One entry: several would be written in another order each time.
-        save_file(tensors, partial, metadata={_METADATA: json.dumps(said)})
+        partial.write_bytes(save(tensors, metadata={_METADATA: json.dumps(said)}))
         partial.replace(file)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"cannot write {file}: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise ModelError(f"cannot write {file}: {error.strerror}") from None
     return facts
 
 
