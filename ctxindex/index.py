@@ -119,7 +119,8 @@ class Index:
             store: lancedb, qdrant, or a URI such as qdrant+https://host.
             url: address of a served store.
             path: folder of a local store.
-            model: minilm, a model folder, or owner/name on the hub.
+            model: minilm, minilm-insent, a model folder, or owner/name on the hub; by default minilm-insent where this
+                installation has it, else minilm.
             method: late, late-interaction or independent.
             chunker: markdown, recursive or tokens.
             chunk_size: the most a chunk may have, overlap included, in `chunk_unit`s.

@@ -18,7 +18,7 @@ from ctxindex.cli.options import (
     encoder_options,
     json_option,
     llm_options,
-    model_option,
+    new_model_option,
     store_options,
     trust_option,
 )
@@ -59,7 +59,7 @@ _CACHE = "Where vectors are kept for the next run.  [default: ~/.cache/ctxindex]
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @json_option
 @chunk_options
-@model_option("minilm, a model folder, or owner/name on the hub.  [default: minilm]")
+@new_model_option
 @trust_option
 @device_option
 @encoder_options

@@ -14,7 +14,7 @@ from ctxindex.cli.options import (
     encoder_options,
     json_option,
     loading_options,
-    model_option,
+    new_model_option,
     store_options,
     trust_option,
 )
@@ -39,7 +39,7 @@ _SHOWN = 10
 @store_options
 @loading_options
 @chunk_options
-@model_option("minilm, a model folder, or owner/name on the hub.  [default: minilm]")
+@new_model_option
 @trust_option
 @device_option
 @encoder_options

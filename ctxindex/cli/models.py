@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ctxindex.encoding.colbert import ColbertLayout
     from ctxindex.encoding.estimates import Estimates
     from ctxindex.encoding.known_models import KnownModel
+    from ctxindex.encoding.trained import TrainedSettings
 
 
 @click.group("models")
@@ -97,7 +98,19 @@ def _rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
         ("methods", ", ".join(_methods(checkpoint)) or "none yet: late interaction"),
         ("weights", f"sha256 {checkpoint.digest}"),
     ]
+    if checkpoint.trained is not None:
+        rows.append(("trained for", _trained(checkpoint.trained)))
     return rows + (_colbert_rows(checkpoint.colbert) if checkpoint.colbert else [])
+
+
+def _trained(trained: TrainedSettings) -> str:
+    """The method, and the defaults of the others by their flags."""
+    said = [f"--{name.replace('_', '-')} {_value(value)}" for name, value in trained.options.items()]
+    return ", ".join([trained.method, *said])
+
+
+def _value(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _pooling(checkpoint: Checkpoint) -> str:
@@ -172,7 +185,7 @@ def _layer(layer: Any) -> str:
 
 
 def _as_json(checkpoint: Checkpoint, costs: Estimates) -> dict[str, Any]:
-    pooling, layout = checkpoint.pooling, checkpoint.colbert
+    pooling, layout, trained = checkpoint.pooling, checkpoint.colbert, checkpoint.trained
     values: dict[str, Any] = {
         "name": checkpoint.name,
         "folder": str(checkpoint.folder),
@@ -187,6 +200,7 @@ def _as_json(checkpoint: Checkpoint, costs: Estimates) -> dict[str, Any]:
         "query_prefix": checkpoint.query_prefix,
         "document_prefix": checkpoint.document_prefix,
         "methods": _methods(checkpoint),
+        "trained": None if trained is None else {"method": trained.method, **trained.options},
         "digest": checkpoint.digest,
         "parameters": costs.parameters,
         "estimates": {name: value for name, value in asdict(costs).items() if name not in ("parameters",)},

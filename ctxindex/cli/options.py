@@ -153,7 +153,12 @@ _ENCODER = (
         metavar="N",
         help="Begin each later window with the document's first N tokens.  [default: 0]",
     ),
-    _option(CONTEXT, "--anchor-title", is_flag=True, default=None, help="Begin each window with the document's title."),
+    _option(
+        CONTEXT,
+        "--anchor-title/--no-anchor-title",
+        default=None,
+        help="Begin each window with the document's title.  [default: no]",
+    ),
     _option(
         CONTEXT,
         "--blend",
@@ -296,6 +301,15 @@ def json_option(command: Command) -> Command:
 def model_option(text: str) -> Callable[[Command], Command]:
     """--model, with a help text that fits the command."""
     return _option(MODEL, "--model", metavar="NAME|DIR", help=text)
+
+
+def new_model_option(command: Command) -> Command:
+    """--model of a command that may make vectors of a new kind."""
+    from ctxindex.encoding.known_models import MINILM, default_model
+
+    names = ", ".join(dict.fromkeys((default_model(), MINILM)))
+    text = f"{names}, a model folder, or owner/name on the hub.  [default: {default_model()}]"
+    return model_option(text)(command)
 
 
 def trust_option(command: Command) -> Command:

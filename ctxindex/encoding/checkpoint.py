@@ -1,9 +1,9 @@
 """What a model folder says: where its files are, and what they ask of an encoder. Reads JSON and hashes; no torch.
 
-A name is looked up in this order: a known short name (`minilm`), a local folder, a model on the hub. Weights are
-safetensors, and no code from a model folder is run unless the user says so. Read are the folders of
-Sentence-Transformers (`modules.json`), bare transformers folders, and those of late-interaction models (`colbert`).
-Whether a model fits a method is decided in `fitness`.
+A name is looked up in this order: a known short name (`minilm`, `minilm-insent`), a local folder, a model on the hub.
+Weights are safetensors, and no code from a model folder is run unless the user says so. Read are the folders of
+Sentence-Transformers (`modules.json`), bare transformers folders, and those of late-interaction models (`colbert`),
+with what a trained model says of itself (`trained`). Whether a model fits a method is decided in `fitness`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from typing import Any, Literal, TypeAlias
 
 from ctxindex.encoding.backbones import BackboneFacts, read_backbone
 from ctxindex.encoding.colbert import ColbertLayout, read_colbert
-from ctxindex.encoding.known_models import MINILM, MINILM_PACKAGE, MINILM_SHA256, find_folder, trained_method
+from ctxindex.encoding.known_models import (
+    MINILM,
+    MINILM_PACKAGE,
+    MINILM_SHA256,
+    SHORT_NAMES,
+    find_folder,
+    trained_method,
+)
 from ctxindex.encoding.model_files import read_object, sha256, weight_files
 from ctxindex.encoding.modules import (
     DenseLayer,
@@ -29,6 +36,7 @@ from ctxindex.encoding.modules import (
     read_layer,
     read_transformer_settings,
 )
+from ctxindex.encoding.trained import FILE, TrainedSettings, read_settings
 from ctxindex.errors import ModelError
 from ctxindex.spec import Method
 
@@ -83,7 +91,7 @@ class Checkpoint:
     backbone; `trained_tokens` is the `max_seq_length` of the Sentence-Transformers file, a habit of training, None
     where nothing is said. `pooling` is None where the folder does not say. `token_layers` go over every state, `layers`
     over the pooled vector. `method` is what the model was trained for, `colbert` how a late-interaction model is laid
-    out.
+    out, and `trained` what the folder says of the model's training, None where it says nothing.
     """
 
     name: str
@@ -102,6 +110,7 @@ class Checkpoint:
     lower_case: bool = False
     method: Method = "independent"
     colbert: ColbertLayout | None = None
+    trained: TrainedSettings | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -149,7 +158,7 @@ def open_checkpoint(name: str, *, trust_remote_code: bool = False) -> Checkpoint
         ModelError: not found, unreachable, or of a layout that cannot be used; the message says what to do.
     """
     folder = find_folder(name, with_code=trust_remote_code)
-    called = str(folder) if name != MINILM and Path(name).expanduser().is_dir() else name
+    called = str(folder) if name not in SHORT_NAMES and Path(name).expanduser().is_dir() else name
     return read_checkpoint(folder, called, trust_remote_code=trust_remote_code)
 
 
@@ -167,16 +176,18 @@ def read_checkpoint(folder: Path, name: str, *, trust_remote_code: bool = False)
         raise ModelError(f"{backbone} has no tokenizer.json: save the model with its fast tokenizer")
     settings = read_object(folder / "config_sentence_transformers.json", missing_ok=True)
     habits = read_transformer_settings(backbone)
-    trained = colbert.document_length if colbert else habits.get("max_seq_length")
-    trained = trained or read_object(backbone / "tokenizer_config.json", missing_ok=True).get("model_max_length")
+    length = colbert.document_length if colbert else habits.get("max_seq_length")
+    length = length or read_object(backbone / "tokenizer_config.json", missing_ok=True).get("model_max_length")
+    trained = _trained(folder, multivector=colbert is not None)
     found: dict[str, Any] = {
         "name": name,
         "folder": folder,
         "backbone": backbone,
         "max_tokens": facts.max_tokens,
         "facts": facts,
-        "trained_tokens": trained if isinstance(trained, int) and trained < facts.max_tokens else None,
-        "method": trained_method(name),
+        "trained_tokens": length if isinstance(length, int) and length < facts.max_tokens else None,
+        "method": trained_method(name) if trained is None else trained.method,
+        "trained": trained,
         "lower_case": bool(habits.get("do_lower_case")),
     }
     if colbert:
@@ -187,6 +198,15 @@ def read_checkpoint(folder: Path, name: str, *, trust_remote_code: bool = False)
     if not entries:
         return Checkpoint(**found, dim=facts.hidden, kind="transformers")
     return Checkpoint(**found, **_read_modules(folder, entries, facts))
+
+
+def _trained(folder: Path, *, multivector: bool) -> TrainedSettings | None:
+    """What the folder says of the model's training, which must be about the kind of model that lies there."""
+    trained = read_settings(folder)
+    if trained is not None and (trained.method == "late-interaction") != multivector:
+        kind = "a vector for every token (ColBERT)" if multivector else "one vector a text"
+        raise ModelError(f"{folder / FILE}: method is {trained.method}, and the model beside it gives {kind}")
+    return trained
 
 
 def _backbone_folder(folder: Path, entries: Sequence[ModuleEntry]) -> Path:

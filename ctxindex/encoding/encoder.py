@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from ctxindex.encoding.checkpoint import open_checkpoint
+from ctxindex.encoding.known_models import default_model
 from ctxindex.encoding.options import EncoderOptions, make_spec
 from ctxindex.encoding.runtime import AUTO, choose_dtype, require_known
 from ctxindex.errors import ConfigError, MismatchError
@@ -21,8 +22,6 @@ from ctxindex.spec import EncoderSpec
 if TYPE_CHECKING:
     from ctxindex.encoding.local import LocalEncoder
     from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument, FloatArray, Tokenizer
-
-DEFAULT_MODEL = "minilm"
 
 
 class Encoder(Protocol):
@@ -54,9 +53,11 @@ class Encoder(Protocol):
 
 
 def load_encoder(
-    model: str = DEFAULT_MODEL, options: EncoderOptions | None = None, meter: Meter | None = None
+    model: str | None = None, options: EncoderOptions | None = None, meter: Meter | None = None
 ) -> LocalEncoder:
     """An encoder for the model of that name: `minilm`, a local folder, or `owner/model` on the hub.
+
+    Without a name it is the model that comes with ctxindex, or `minilm` where there is none (`default_model`).
 
     Files are read and the weights' digest is checked here, and a precision is chosen where none is given; the network
     is loaded with the first forward pass.
@@ -73,7 +74,7 @@ def load_encoder(
     with meter.time("model"):
         if options.dtype in (None, AUTO):
             options = replace(options, dtype=choose_dtype(options.device))
-        checkpoint = open_checkpoint(model, trust_remote_code=options.trust_remote_code)
+        checkpoint = open_checkpoint(model or default_model(), trust_remote_code=options.trust_remote_code)
         spec = make_spec(checkpoint, options)
     if checkpoint.colbert is not None:
         from ctxindex.encoding.late_interaction import LateInteractionEncoder

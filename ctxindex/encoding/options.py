@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ctxindex.encoding.checkpoint import Checkpoint
 from ctxindex.encoding.colbert import ColbertLayout, query_length
@@ -16,7 +16,8 @@ from ctxindex.encoding.fitness import (
     require_rotary,
     text_pooling,
 )
-from ctxindex.errors import ConfigError
+from ctxindex.encoding.trained import FILE, TrainedSettings
+from ctxindex.errors import ConfigError, ModelError
 from ctxindex.spec import (
     ISOLATED,
     JOINS,
@@ -32,6 +33,8 @@ from ctxindex.spec import (
     Owner,
     Windows,
 )
+
+_T = TypeVar("_T")
 
 DEFAULT_DTYPE = "float32"
 CONTEXT_SHARE = 32
@@ -56,6 +59,8 @@ _MULTIVECTOR = ("pool_factor", "skiplist")
 @dataclass(frozen=True, slots=True)
 class EncoderOptions:
     """What a user may choose about an encoder; None takes what the model's files say, or the default.
+
+    What a trained model says of itself (`ctxindex.json`) are defaults of its method; 0 and False are choices.
 
     `max_tokens` lowers the window, "model" to the length that the model was trained with. `dims` keeps the first
     numbers of each vector. `force_mean` takes means of a model that was not trained for them, `trust_remote_code` lets
@@ -112,10 +117,10 @@ class EncoderOptions:
 
 
 def make_spec(checkpoint: Checkpoint, options: EncoderOptions) -> EncoderSpec:
-    """The spec of the encoder that the options ask for.
+    """The spec of the encoder that the options ask for; what they leave out is as the model was trained.
 
     Raises:
-        ModelError: the model does not fit the method.
+        ModelError: the model does not fit the method, or what it says of itself does not fit the model.
         ConfigError: an option does not fit the model or the method.
     """
     method = options.method or checkpoint.method
@@ -123,6 +128,43 @@ def make_spec(checkpoint: Checkpoint, options: EncoderOptions) -> EncoderSpec:
         raise ConfigError(f"--method {method} is none of {', '.join(METHODS)}")
     force_mean = counts_as_forced(checkpoint, options.force_mean)
     require_fit(checkpoint, method, force_mean)
+    options = replace(options, method=method, force_mean=force_mean)
+    if checkpoint.trained is not None and checkpoint.trained.method == method:
+        options = _with_defaults(checkpoint, options, checkpoint.trained)
+    return _spec(checkpoint, options, method)
+
+
+def _with_defaults(checkpoint: Checkpoint, options: EncoderOptions, trained: TrainedSettings) -> EncoderOptions:
+    """The options with what the model was trained with, where they say nothing and nothing they say forbids it.
+
+    A default that does not go with what was chosen is left out; only what was chosen itself is ever refused. Whether
+    it goes is found by trying, so that one set of rules decides about both.
+    """
+    method, file = trained.method, checkpoint.folder / FILE
+    try:
+        _spec(checkpoint, EncoderOptions(method=method, force_mean=options.force_mean, **trained.options), method)
+    except ConfigError as error:
+        raise ModelError(f"{file} does not fit itself or the model: {error}") from None
+    for name, value in trained.options.items():
+        if getattr(options, name) is not None or (name == "window_overlap" and not _same_windows(options, trained)):
+            continue
+        tried = replace(options, **{name: value})
+        try:
+            _spec(checkpoint, tried, method)
+        except ConfigError:
+            continue
+        options = tried
+    return options
+
+
+def _same_windows(options: EncoderOptions, trained: TrainedSettings) -> bool:
+    """Whether windows are those that the model's overlap is for; with others the number means something else."""
+    chosen, own = ((_or(one.windows, "window"), _or(one.owner, "centre")) for one in (options, trained))
+    return chosen == own
+
+
+def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> EncoderSpec:
+    force_mean = options.force_mean
     spec = EncoderSpec(
         model=checkpoint.name,
         digest=checkpoint.digest,
@@ -156,16 +198,16 @@ def make_spec(checkpoint: Checkpoint, options: EncoderOptions) -> EncoderSpec:
 
 def _windows_spec(checkpoint: Checkpoint, spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:
     """What is common to methods that read chunks in windows; what is left out is the default."""
-    anchor = options.anchor or 0
+    anchor = _or(options.anchor, 0)
     if not 0 <= anchor <= spec.max_tokens // 4:
         raise ConfigError(f"--anchor {anchor} must be 0 to a quarter of the window ({spec.max_tokens // 4} tokens)")
     spec = replace(
         spec,
-        join=_one_of(JOINS, options.join or "sep", "join"),
-        pooling=_one_of(POOLINGS, options.pooling or "strict", "pooling"),
-        windows=_one_of(WINDOWS, options.windows or "window", "windows"),
+        join=_one_of(JOINS, _or(options.join, "sep"), "join"),
+        pooling=_one_of(POOLINGS, _or(options.pooling, "strict"), "pooling"),
+        windows=_one_of(WINDOWS, _or(options.windows, "window"), "windows"),
         overlap=SHARED_CHUNKS,
-        owner=_one_of(OWNERS, options.owner or "centre", "owner"),
+        owner=_one_of(OWNERS, _or(options.owner, "centre"), "owner"),
         anchor=anchor,
         anchor_title=bool(options.anchor_title),
     )
@@ -188,7 +230,7 @@ def _windows_spec(checkpoint: Checkpoint, spec: EncoderSpec, options: EncoderOpt
 
 def _overlap(spec: EncoderSpec, options: EncoderOptions, default: int, least_share: int) -> int:
     """The tokens that neighbouring windows share, at most one in `least_share` of a window."""
-    overlap = default if options.window_overlap is None else options.window_overlap
+    overlap = _or(options.window_overlap, default)
     most = spec.max_tokens // least_share
     if not 0 <= overlap <= most:
         raise ConfigError(f"--window-overlap {overlap} must be 0 to {most} tokens with windows of {spec.max_tokens}")
@@ -219,14 +261,14 @@ def _require_policy(spec: EncoderSpec, options: EncoderOptions) -> None:
 
 
 def _blend_spec(spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:
-    blend = options.blend or 0.0
+    blend = _or(options.blend, 0.0)
     if not 0 <= blend < 1:
         raise ConfigError(f"--blend {blend} must be at least 0 and less than 1 (1 is --method independent)")
-    return replace(spec, blend=blend, isolated=_one_of(ISOLATED, options.isolated or "chunk", "isolated"))
+    return replace(spec, blend=blend, isolated=_one_of(ISOLATED, _or(options.isolated, "chunk"), "isolated"))
 
 
 def _multivector_spec(spec: EncoderSpec, layout: ColbertLayout, options: EncoderOptions) -> EncoderSpec:
-    factor = 1 if options.pool_factor is None else options.pool_factor
+    factor = _or(options.pool_factor, 1)
     if factor < 1:
         raise ConfigError(f"--pool-factor {factor}: 1 keeps all token vectors, 2 about half of them, and so on")
     if options.skiplist not in (None, "none", "model"):
@@ -243,7 +285,7 @@ def _multivector_spec(spec: EncoderSpec, layout: ColbertLayout, options: Encoder
         multivector=True,
         storage="float16",
         pool_factor=factor,
-        skiplist=options.skiplist or "none",
+        skiplist=_or(options.skiplist, "none"),
         query_length=query_length(layout, spec.max_tokens),
         query_expansion="none" if expansion is None else expansion.describe(),
     )
@@ -254,6 +296,11 @@ def _refuse(options: EncoderOptions, names: Collection[str], home: str, chosen: 
         value = getattr(options, name)
         if value or (name == "window_overlap" and value is not None):  # 0 of others is what they are without
             raise ConfigError(f"--{name.replace('_', '-')} goes with {home}, not with {chosen}")
+
+
+def _or(value: _T | None, default: _T) -> _T:
+    """`value`, or `default` where nothing was said; 0 and False say something."""
+    return default if value is None else value
 
 
 def _one_of(known: Collection[Any], value: Any, name: str) -> Any:

@@ -48,6 +48,15 @@ _LARGEST_BLOCK = 32 * 2**20
 _KEPT = 128 * 2**20
 
 
+def cache_folder() -> Path:
+    """Where is kept what can be made again: $XDG_CACHE_HOME/ctxindex, or ctxindex in ~/.cache.
+
+    Raises:
+        RuntimeError: there is no home, as in some containers.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctxindex"
+
+
 def require_known(device: str, dtype: str, threads: int | None = None) -> None:
     """Check what was asked for without asking torch, so that a slip is told before anything is loaded or made.
 
@@ -121,8 +130,8 @@ def _bfloat16_pays() -> bool:
     """Whether a matrix product is faster in bfloat16 than in float32; measured once on each machine and torch."""
     machine = f"{platform.machine()} {' '.join(sorted(_cpu_flags()))} torch {version('torch')}"
     try:
-        kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctxindex" / "bfloat16.json"
-    except RuntimeError:  # nobody's home, as in some containers
+        kept = cache_folder() / "bfloat16.json"
+    except RuntimeError:
         return _measure() >= _WORTH
     try:
         known = json.loads(kept.read_text(encoding="utf-8"))

@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ctxindex import __version__
+from ctxindex.encoding.runtime import cache_folder
 from ctxindex.errors import ConfigError
 from ctxindex.spec import FORMAT_VERSION, EncoderSpec
 from ctxindex.types import ChunkedDocument
@@ -173,7 +173,7 @@ def default_folder() -> Path:
         ConfigError: there is no home.
     """
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ctxindex"
+        return cache_folder()
     except RuntimeError:
         raise ConfigError("there is no home folder to keep vectors in: give --cache DIR") from None
 

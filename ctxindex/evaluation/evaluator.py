@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding import Encoder, load_encoder, open_checkpoint
-from ctxindex.encoding.encoder import DEFAULT_MODEL
+from ctxindex.encoding.known_models import default_model
 from ctxindex.encoding.runtime import usable_processors
 from ctxindex.encoding.tokenizer import ModelTokenizer
 from ctxindex.errors import ConfigError
@@ -232,7 +232,7 @@ def chunker_of(spec: ChunkerSpec, model: str | None, *, trust_remote_code: bool 
         ModelError: the model cannot be found.
         ConfigError: the chunker's settings cannot be used.
     """
-    checkpoint = open_checkpoint(model or DEFAULT_MODEL, trust_remote_code=trust_remote_code)
+    checkpoint = open_checkpoint(model or default_model(), trust_remote_code=trust_remote_code)
     return load_chunker(spec, ModelTokenizer(checkpoint.backbone, lower_case=checkpoint.lower_case))
 
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from ctxindex.chunking import DEFAULT_CHUNK_SIZE, DEFAULT_CHUNKER
 from ctxindex.encoding import EncoderOptions, open_checkpoint
-from ctxindex.encoding.encoder import DEFAULT_MODEL
 from ctxindex.encoding.fitness import TRAINED_WINDOW, choose_window, counts_as_forced
+from ctxindex.encoding.known_models import default_model
 from ctxindex.encoding.options import window_overlap
 from ctxindex.encoding.runtime import AUTO
 from ctxindex.errors import MismatchError
@@ -102,7 +102,7 @@ class IndexOptions:
     @property
     def model_name(self) -> str:
         """The model of a new index."""
-        return self.model or DEFAULT_MODEL
+        return self.model or default_model()
 
 
 def require_agreement(

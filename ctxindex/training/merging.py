@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctxindex.encoding.model_files import weight_files
+from ctxindex.encoding.model_files import OTHER_WEIGHTS, weight_files
 from ctxindex.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 _NAMED = 3
 """How many tensors a message names."""
-
-_OTHER_WEIGHTS = {".bin", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot", ".pt", ".pth"}
 
 
 def merge_states(
@@ -70,7 +68,7 @@ def merge_folders(base: Path, tuned: Path, share: float, into: Path) -> None:
     _require_same_names(olds, news)
     partial = into.with_name(f"{into.name}.{uuid.uuid4().hex}.tmp")
     try:
-        for source in sorted(file for file in tuned.rglob("*") if file.is_file() and file.suffix not in _OTHER_WEIGHTS):
+        for source in sorted(file for file in tuned.rglob("*") if file.is_file() and file.suffix not in OTHER_WEIGHTS):
             target = partial / source.relative_to(tuned)
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.suffix == ".safetensors":

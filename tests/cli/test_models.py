@@ -7,8 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from ctxindex.cli import cli
+from ctxindex.cli.options import SectionedCommand, new_model_option
+from ctxindex.encoding import packaged
+from ctxindex.encoding.trained import TrainedSettings, write_settings
 from tests.cli.test_cli import answer, run
 from tests.encoding.test_colbert import PYLATE, pylate
 from tests.encoding.tiny import save_sentence_transformer
@@ -60,6 +66,47 @@ def test_a_model_that_needs_insisting_says_so(tmp_path: Path) -> None:
     folder = save_sentence_transformer(tmp_path / "model", "bert", "cls")
     values = answer(run("models", "show", folder, "--json", cwd=tmp_path))
     assert values["methods"] == ["late (--force-mean)", "independent"]
+
+
+def printed(*arguments: str) -> str:
+    result = CliRunner().invoke(cli, ["models", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_what_a_trained_model_says_of_itself_is_shown(tmp_path: Path) -> None:
+    folder = save_sentence_transformer(tmp_path / "model")
+    assert "trained for" not in printed("show", str(folder))
+    assert json.loads(printed("show", str(folder), "--json"))["trained"] is None
+    write_settings(folder, TrainedSettings("late", anchor=16, anchor_title=True, blend=0.0))
+    assert "late, --anchor 16, --anchor-title yes, --blend 0.0" in printed("show", str(folder))
+    values = json.loads(printed("show", str(folder), "--json"))
+    assert values["encoder"] == "late"
+    assert values["trained"] == {"method": "late", "anchor": 16, "anchor_title": True, "blend": 0.0}
+
+
+def test_the_model_that_comes_with_ctxindex_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def available() -> bool:
+        models = {model["name"]: model for model in json.loads(printed("list", "--json"))["models"]}
+        return bool(models["minilm-insent"]["available"])
+
+    monkeypatch.setattr(packaged, "FOLDER", tmp_path)
+    assert not available()
+    write_settings(tmp_path, TrainedSettings("late"))
+    (tmp_path / packaged.DIFFERENCE).touch()  # for a list, nothing is read of it
+    assert available()
+
+
+def test_help_names_the_default_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def text() -> str:
+        made = click.command("any", cls=SectionedCommand)(new_model_option(lambda: None))
+        return " ".join(CliRunner().invoke(made, ["--help"]).output.split())
+
+    monkeypatch.setattr(packaged, "FOLDER", tmp_path)
+    assert "minilm, a model folder, or owner/name on the hub. [default: minilm]" in text()
+    write_settings(tmp_path, TrainedSettings("late"))
+    (tmp_path / packaged.DIFFERENCE).touch()
+    assert "minilm-insent, minilm, a model folder, or owner/name on the hub. [default: minilm-insent]" in text()
 
 
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding.local import LocalEncoder
+from ctxindex.encoding.trained import TrainedSettings, write_settings
 from ctxindex.errors import ConfigError, ModelError
 from ctxindex.evaluation import Configuration, Corpus, Dataset, GoldSpan, Query, Run, cut, parse_configurations
 from ctxindex.evaluation.cache import Kept
 from ctxindex.evaluation.datasets import StoredVectors
-from ctxindex.evaluation.evaluator import Evaluator, Stored, chunker_of
+from ctxindex.evaluation.evaluator import Evaluator, Stored, chunker_of, with_method
 from ctxindex.evaluation.results import SweepPoint
 from ctxindex.spec import ChunkerSpec
 from ctxindex.types import ChunkedDocument, Document, EncodedDocument, Section
@@ -120,6 +122,22 @@ def test_vectors_are_shared_by_what_decides_the_same_vectors(tiny: str, tmp_path
     assert run(evaluator, f"model={tiny}").cached == n_chunks
     assert run(evaluator, f"independent+title,model={tiny}").cached == n_chunks, "there are no titles"
     assert run(Evaluator(device="cpu", cache=tmp_path), f"late,model={tiny}").cached == n_chunks
+
+
+def test_a_trained_model_is_evaluated_as_it_was_trained(tiny: str, tmp_path: Path) -> None:
+    trained = tmp_path / "trained"
+    shutil.copytree(tiny, trained)
+    write_settings(trained, TrainedSettings("late", anchor=8))
+    evaluator, n_chunks = Evaluator(device="cpu", cache=tmp_path / "cache"), people().n_chunks
+    found = run(evaluator, f"model={trained}")
+    assert (found.notes["method"], found.notes["encoder"]["anchor"]) == ("late", 8)
+    assert run(evaluator, f"late,model={trained}").cached == n_chunks
+    assert run(evaluator, f"late,anchor=8,model={tiny}").cached == n_chunks, "the same vectors, chosen by hand"
+    without = run(evaluator, f"late,anchor=0,model={trained}")
+    assert (without.cached, without.notes["encoder"]["anchor"]) == (0, 0)
+    assert run(evaluator, f"late,model={tiny}").cached == n_chunks
+    (settled,) = (with_method(one) for one in parse_configurations([f"model={trained}"]))
+    assert settled.method == "late"
 
 
 def test_without_a_cache_vectors_stay_for_one_run(tiny: str) -> None:
