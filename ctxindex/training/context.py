@@ -29,12 +29,11 @@ def in_context(options: EncoderOptions, checkpoint: Checkpoint) -> EncoderOption
     Raises:
         ConfigError: a method that reads no context is chosen, or the window is out of its range.
     """
-    own: Any = getattr(checkpoint, "trained", None)
     method = options.method or ("late" if checkpoint.colbert is None else "late-interaction")
     if method == "independent":
         raise ConfigError("--method independent reads no context to train for: choose late, or late-interaction")
     options = replace(options, method=method)
-    if own is not None and own.method == method:
+    if checkpoint.trained is not None and checkpoint.trained.method == method:
         return options
     defaults = _defaults(options, choose_window(checkpoint, options.max_tokens), method == "late")
     return replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})
