@@ -46,7 +46,7 @@ class ObjectiveOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepLoss:
-    """`total` is a scalar with its graph; `log` has what to show of it, scalars without one."""
+    """`total` is a scalar, with its graph as `Objective.loss` gives it; `log` has what to show of it, without one."""
 
     total: torch.Tensor
     log: dict[str, torch.Tensor]
@@ -130,7 +130,7 @@ class Objective:
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
         unfinished: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> StepLoss:
-        """Gradients of a batch's loss into the weights.
+        """Gradients of a batch's loss into the weights; gives the loss without its graph.
 
         Args:
             encode: the model, or a wrapper around it.
@@ -147,7 +147,7 @@ class Objective:
                 found = self.loss(batch, encode([join(units) for units in _groups(batch)]), held)
         if budget is None:
             backward(found.total)
-            return found
+            return StepLoss(found.total.detach(), found.log)
         leaves, found = self._with_leaves(batch, held, budget, autocast)
         todo = [
             (part, gradient)
