@@ -235,14 +235,19 @@ def _differentiable() -> Any:
     class PackedProducts(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *inputs: Any) -> torch.Tensor:
-            *parts, packing, scale, ctx.reach = inputs
-            ctx.done = _Pass.of(parts, packing, scale)
-            result: torch.Tensor = ctx.done.forward(ctx.reach)
+            *parts, packing, scale, reach = inputs
+            done = _Pass.of(parts, packing, scale)
+            result: torch.Tensor = done.forward(reach)
+            # Where autograd knows of them, so that gradient checkpointing can let go of them.
+            ctx.save_for_backward(done.query, done.key, done.value, done.result, done.total)
+            ctx.made = packing, done.heads, done.factor, done.shifted, reach
             return result
 
         @staticmethod
         def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-            return (*ctx.done.backward(gradients[0], ctx.reach), None, None, None)
+            packing, heads, factor, shifted, reach = ctx.made
+            done = _Pass(packing, heads, factor, *ctx.saved_tensors, shifted)
+            return (*done.backward(gradients[0], reach), None, None, None)
 
     return PackedProducts
 

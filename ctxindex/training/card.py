@@ -132,7 +132,7 @@ def _introduction(plan: Plan) -> str:
         "a vector for every token of a chunk" if plan.encoder.method == "late-interaction" else "one vector for a chunk"
     )
     return (
-        f"{_escaped(_without_place(plan.model))}, tuned with [ctxindex](https://pypi.org/project/ctxindex/) to read "
+        f"{_escaped(_without_place(plan.model))}, tuned with ctxindex to read "
         f"chunks in the context of their document: {kind} (method `{plan.encoder.method}`), made in one pass over all "
         "chunks that share a window. The loss is InSeNT "
         "([arXiv 2505.24782](https://arxiv.org/abs/2505.24782)): a chunk is told from its siblings, and its document "

@@ -158,7 +158,7 @@ class _Reader:
         corpus = self.any(given)
         if corpus.level == "document":
             raise DatasetError(
-                f"{given} says which documents answer, and not where in them, which training for context needs to know: "
+                f"{given} says which documents answer, and not where in them, which training needs to know: "
                 "give it with --replay, to be practised beside other sets"
             )
         return corpus

@@ -32,10 +32,11 @@ from ctxindex.evaluation.evaluator import Evaluator, Watch
 from ctxindex.evaluation.results import Run
 from ctxindex.spec import ChunkerSpec, EncoderSpec
 from ctxindex.training.export import write_model
-from ctxindex.training.lora import choose_parameters, merged_state
+from ctxindex.training.lora import merged_state
 from ctxindex.training.merging import merge_states
 from ctxindex.training.model import ContextualModel
 from ctxindex.training.objective import ObjectiveOptions
+from ctxindex.training.parameters import choose_parameters
 from ctxindex.training.sampling import Limits, Sampler, Shares
 from ctxindex.training.schedule import Schedule
 from ctxindex.training.trainer import CHECKPOINTS, METRIC, ContextualTrainer, make_trainer
@@ -182,7 +183,7 @@ class _Workshop:
         options = replace(plan.encoder, device=device, dtype="float32", **self._machine)
         self._encoder = load_encoder(plan.model, options)
         self._model = ContextualModel(self._encoder, self._checkpoint, device)
-        self._base_state = {name: tensor.clone() for name, tensor in merged_state(self._model).items()}
+        self._base_state = _transformer(self._model)
         self._base_heads = _heads(self._model)
         choose_parameters(self._model, plan.schedule)
 
@@ -216,8 +217,7 @@ class _Workshop:
 
         folder = self.folder / CHECKPOINTS
         get: Callable[[str], str | None] = get_last_checkpoint
-        found = get(str(folder)) if folder.is_dir() else None
-        return found
+        return get(str(folder)) if folder.is_dir() else None
 
     def trainer(self, callbacks: Sequence[TrainerCallback], *, tensorboard: bool) -> ContextualTrainer:
         """What trains the model."""
@@ -267,7 +267,7 @@ class _Workshop:
 
     def write(self, share: float, into: Path) -> None:
         """Write the model with so much of the tuned weights as a folder."""
-        state, heads = merged_state(self._model), _heads(self._model)
+        state, heads = _transformer(self._model), _heads(self._model)
         if share < 1:
             state = merge_states(self._base_state, state, share)
             heads = {file: merge_states(self._base_heads[file], tensors, share) for file, tensors in heads.items()}
@@ -346,6 +346,13 @@ def _given(options: EncoderOptions) -> dict[str, Any]:
     return {
         name: value for name, value in asdict(options).items() if name not in machine and value not in (None, False)
     }
+
+
+def _transformer(model: ContextualModel) -> dict[str, torch.Tensor]:
+    """Copies of the transformer's weights by their names in it, with adapters added."""
+    prefix = "transformer."
+    state = merged_state(model)
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def _heads(model: ContextualModel) -> dict[Path, dict[str, torch.Tensor]]:

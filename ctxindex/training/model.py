@@ -89,6 +89,8 @@ class ContextualModel(torch.nn.Module):
         for module in self.transformer.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
+            elif isinstance(getattr(module, "attention_dropout", None), float):
+                module.attention_dropout = 0.0  # type: ignore[assignment]  # a number, which layers hand to attention
         layers = checkpoint.colbert.dense if checkpoint.colbert else checkpoint.layers
         self.token_layers = torch.nn.ModuleList(map(trainable, checkpoint.token_layers))
         self.layers = torch.nn.ModuleList(map(trainable, layers))

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch.nn import functional
@@ -31,22 +30,17 @@ from ctxindex.training.sampling import Batch
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepLoss:
-    """`total` is a scalar with its graph; `log` has what to show of it, scalars without one."""
+    """`total` is a scalar, with its graph as `Objective.loss` gives it; `log` has what to show of it, without one."""
 
     total: torch.Tensor
     log: dict[str, torch.Tensor]
 
 
-class Backward(Protocol):
-    """Puts the gradients of a scalar into the weights; `last` is whether it is the last of a step."""
-
-    def __call__(self, loss: torch.Tensor, *, last: bool) -> None:
-        """Once for each part of a step."""
-        ...
-
-
 Encode = Callable[[Sequence[Reading]], list[torch.Tensor]]
 """The model, as of `ContextualModel.forward`, or a wrapper around it."""
+
+Backward = Callable[[torch.Tensor], None]
+"""Puts the gradients of a scalar into the weights, once for each part of a step."""
 
 Others = Callable[[Vectors], "Vectors | None"]
 """Gives the chunk vectors of other devices for those of this one."""
@@ -90,7 +84,7 @@ class Objective:
         chunks = views[0] if len(views) == 1 else blended(views[0], views[1], batch.blend)
         others = None if self._others is None else self._others(chunks)
         insent = InsentBatch(chunks, batch.counts, queries, batch.documents, batch.golds, batch.positives, others)
-        options = self._options.insent if batch.named else replace(self._options.insent, lambda_seq=1.0)
+        options = self._options.insent if batch.named else replace(self._options.insent, lambda_seq=1.0, mode="insent")
         found = insent_loss(insent, options)
         log = {"l_seq": found.l_seq, "accuracy_seq": found.accuracy_seq}
         if batch.named:
@@ -102,13 +96,13 @@ class Objective:
             total = total + self._options.hold * torch.stack(away).sum()
         return StepLoss(total, log)
 
-    def of_base(self, batch: Batch) -> list[torch.Tensor]:
+    def of_base(self, batch: Batch, budget: int | None = None) -> list[torch.Tensor]:
         """What isolated chunks and queries are in the base model, without a graph; nothing where it holds nothing."""
         if self._base is None or not self._options.hold:
             return []
+        groups = [units for units in (batch.isolated, batch.queries) if units]
         with torch.no_grad():
-            held: list[torch.Tensor] = self._base([join(units) for units in (batch.isolated, batch.queries) if units])
-        return held
+            return [torch.cat([self._base([part])[0] for part in cut_parts(units, budget)]) for units in groups]
 
     def step(
         self,
@@ -118,43 +112,65 @@ class Objective:
         *,
         budget: int | None = None,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        unfinished: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> StepLoss:
-        """Gradients of a batch's loss into the weights; `budget` is the most tokens of a part, None for one pass."""
+        """Gradients of a batch's loss into the weights; gives the loss without its graph.
+
+        Args:
+            encode: the model, or a wrapper around it.
+            batch: what is read.
+            backward: where gradients go.
+            budget: the most tokens of a part, None for one pass.
+            autocast: what passes run in.
+            unfinished: what all parts but the last run in, forward and backward. Devices exchange gradients with the
+                last part, once: they may have different numbers of parts.
+        """
         with autocast():
-            held = self.of_base(batch)
+            held = self.of_base(batch, budget)
             if budget is None:
                 found = self.loss(batch, encode([join(units) for units in _groups(batch)]), held)
         if budget is None:
-            backward(found.total, last=True)
-            return found
-        return self._cached(encode, batch, held, backward, budget, autocast)
-
-    def _cached(
-        self,
-        encode: Encode,
-        batch: Batch,
-        held: Sequence[torch.Tensor],
-        backward: Backward,
-        budget: int,
-        autocast: Callable[[], AbstractContextManager[object]],
-    ) -> StepLoss:
-        parts = [list(cut_parts(units, budget)) for units in _groups(batch)]
-        with torch.no_grad(), autocast():
-            # Through the model itself: a wrapper would expect a backward pass.
-            first = [[self._model([part])[0] for part in group] for group in parts]
-        leaves = [torch.cat(group).requires_grad_() for group in first]
-        found = self.loss(batch, leaves, held)
-        torch.autograd.backward(found.total)
+            backward(found.total)
+            return StepLoss(found.total.detach(), found.log)
+        leaves, found = self._with_leaves(batch, held, budget, autocast)
         todo = [
             (part, gradient)
-            for leaf, group, lengths in zip(leaves, parts, [list(map(len, group)) for group in first], strict=True)
-            for part, gradient in zip(group, torch.split(_gradient(leaf), lengths), strict=True)
+            for leaf, units in zip(leaves, _groups(batch), strict=True)
+            for part, gradient in self._shares(leaf, units, budget)
         ]
         for number, (part, gradient) in enumerate(todo):
-            with autocast():
-                (again,) = encode([part])
-            backward((again * gradient).sum(), last=number == len(todo) - 1)
-        return StepLoss(found.total.detach(), found.log)
+            with nullcontext() if number == len(todo) - 1 else unfinished():
+                with autocast():
+                    (again,) = encode([part])
+                backward((again * gradient).sum())
+        return found
+
+    def _with_leaves(
+        self,
+        batch: Batch,
+        held: Sequence[torch.Tensor],
+        budget: int,
+        autocast: Callable[[], AbstractContextManager[object]],
+    ) -> tuple[list[torch.Tensor], StepLoss]:
+        """The vectors of each group, with the loss's gradient on them; the loss, without its graph."""
+        with torch.no_grad(), autocast():
+            # Through the model itself: a wrapper would expect a backward pass.
+            leaves = [
+                torch.cat([self._model([part])[0] for part in cut_parts(units, budget)]) for units in _groups(batch)
+            ]
+        for leaf in leaves:
+            leaf.requires_grad_()
+        found = self.loss(batch, leaves, held)
+        torch.autograd.backward(found.total)
+        return leaves, StepLoss(found.total.detach(), found.log)
+
+    def _shares(
+        self, leaf: torch.Tensor, units: Sequence[Reading], budget: int
+    ) -> Iterator[tuple[Reading, torch.Tensor]]:
+        """Each part of a group with the gradient on its vectors."""
+        parts = list(cut_parts(units, budget))
+        lengths = [sum(part.lengths) if self._model.spec.multivector else part.items for part in parts]
+        return zip(parts, torch.split(_gradient(leaf), lengths), strict=True)
 
 
 def blended(contextual: Vectors, isolated: Vectors, weight: float) -> Vectors:
@@ -162,12 +178,12 @@ def blended(contextual: Vectors, isolated: Vectors, weight: float) -> Vectors:
     return Vectors(functional.normalize((1 - weight) * contextual.rows + weight * isolated.rows, dim=1))
 
 
-def cut_parts(readings: Sequence[Reading], budget: int) -> Iterator[Reading]:
-    """The readings joined to parts of at most `budget` tokens each, or of a single one that has more."""
+def cut_parts(readings: Sequence[Reading], budget: int | None) -> Iterator[Reading]:
+    """The readings joined to parts of at most `budget` tokens each, or of a single one that has more; None: to one."""
     waiting: list[Reading] = []
     tokens = 0
     for reading in readings:
-        if waiting and tokens + reading.tokens > budget:
+        if waiting and budget is not None and tokens + reading.tokens > budget:
             yield join(waiting)
             waiting, tokens = [], 0
         waiting.append(reading)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctxindex.encoding.rows import Place, Row
+from ctxindex.errors import UsageError
 from ctxindex.training.batches import Draw
 from ctxindex.training.model import Reading
 from ctxindex.training.options import Shares as Shares
@@ -57,9 +58,10 @@ class Batch:
     """What a step reads; query i is asked of document `documents[i]`, whose chunks `golds[i]` answer it.
 
     `contextual` are the documents in their windows, `isolated` the same chunks each alone; queries have one item each.
-    `positives` as of `InsentBatch`: chunks of other documents that are known to answer the same query. `blend` is the
-    weight of the isolated view in this step, whose rows are there where it is not 0, as contextual ones where it is
-    not 1. `named` is whether what is read of a chunk may tell its document: not where it is read alone, untitled.
+    `positives` as of `InsentBatch`: what answers the same words where they are asked once more, of this document or
+    another. `blend` is the weight of the isolated view in this step, whose rows are there where it is not 0, as
+    contextual ones where it is not 1. `named` is whether what is read of a chunk may tell its document: not where it
+    is read alone, untitled.
     """
 
     counts: tuple[int, ...]
@@ -119,7 +121,11 @@ class Sampler:
         self._known: dict[tuple[str, int, bool], tuple[Row, ...]] = {}
 
     def batch(self, draw: Draw) -> Batch:
-        """What is read in the step of that draw."""
+        """What is read in the step of that draw.
+
+        Raises:
+            UsageError: a document with a chunk that has no tokens.
+        """
         rng = draw.generator()
         reader = self._readers[draw.source]
         titled = bool(rng.random() >= self._shares.titles)
@@ -141,8 +147,11 @@ class Sampler:
             tuple(question.golds for _, question in asked),
             _positives(asked, answered, counts),
             blend,
-            blend < 1 or (titled and reader.spec.isolated == "title"),
+            blend < 1 or (titled and reader.spec.isolated == "title" and self._all_titled(draw)),
         )
+
+    def _all_titled(self, draw: Draw) -> bool:
+        return all(self._sources[draw.source][number].source.document.title for number in draw.documents)
 
     def _blend(self, spec: EncoderSpec, drawn: float) -> float:
         blend, shares = spec.blend, self._shares
@@ -176,7 +185,12 @@ class Sampler:
             one = self._sources[source][number].source
             if not titled:
                 one = replace(one, document=replace(one.document, title=None))
-            self._known[key] = tuple(self._readers[source].document_rows(one))
+            rows = tuple(self._readers[source].document_rows(one))
+            if not rows:
+                raise UsageError(
+                    f"{one.document.doc_id} cannot be trained on: a chunk has no tokens that the model can read"
+                )
+            self._known[key] = rows
         return self._known[key]
 
 
@@ -186,7 +200,7 @@ def _homes(windows: Sequence[Row]) -> dict[int, set[int]]:
     for number, row in enumerate(windows):
         for place in row.places:
             homes[place.chunk].add(number)
-    return homes
+    return dict(homes)
 
 
 def _choose_windows(
@@ -217,14 +231,14 @@ def _only(rows: Sequence[Row], renumbered: Mapping[int, int]) -> tuple[Row, ...]
 def _positives(
     asked: Sequence[tuple[int, Question]], answered: Sequence[tuple[int, Question]], counts: Sequence[int]
 ) -> tuple[tuple[int, int], ...]:
-    """For each query the answers that other documents give to the same words, as (query, chunk of the batch)."""
+    """For each query the answers that the same words have elsewhere, as (query, chunk of the batch)."""
     firsts = np.cumsum([0, *counts]).tolist()
-    answers: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    answers: dict[str, set[int]] = defaultdict(set)
     for document, question in answered:
-        answers[question.text.casefold()] += [(document, firsts[document] + gold) for gold in question.golds]
+        answers[question.text.casefold()].update(firsts[document] + gold for gold in question.golds)
     return tuple(
         (query, chunk)
         for query, (document, question) in enumerate(asked)
-        for other, chunk in answers[question.text.casefold()]
-        if other != document
+        for chunk in sorted(answers[question.text.casefold()])
+        if chunk - firsts[document] not in question.golds
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from ctxindex.errors import ConfigError
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Schedule:
         precision: of the passes; weights are float32. "auto" is what the device is fast in.
         evaluate_every: steps between evaluations on held-out documents, 0 for none before the end.
         patience: evaluations without a better result after which training stops, 0 for never.
-        save_every: steps between checkpoints.
+        save_every: steps between checkpoints; where there are evaluations, each has one.
         seed: decides batches, windows, queries and new weights.
 
     Raises:
@@ -70,8 +71,10 @@ class Schedule:
                 raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)} must be more than 0")
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"--warmup {self.warmup} is a share of the steps, 0 to 1")
-        if not self.weight_decay >= 0:
+        if not 0 <= self.weight_decay < float("inf"):
             raise ConfigError(f"--weight-decay {self.weight_decay} must be 0 or more")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"--precision {self.precision} is none of {', '.join(PRECISIONS)}")
         if self.patience and not self.evaluate_every:
             raise ConfigError("--patience counts evaluations: say how often there is one with --evaluate-every STEPS")
 

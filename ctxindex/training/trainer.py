@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.utils import is_accelerate_available
 
 from ctxindex.encoding.runtime import choose_dtype
+from ctxindex.errors import MissingDependencyError
 from ctxindex.training.batches import Draw, draw_batches
 from ctxindex.training.gathering import gather_others
 from ctxindex.training.objective import Objective
@@ -96,15 +97,13 @@ class ContextualTrainer(Trainer):
         """The gradients of one batch; its loss."""
         model.train()
         batch: Batch = inputs["batch"]
-
-        def backward(loss: torch.Tensor, *, last: bool) -> None:
-            # Devices add up their gradients with the last part, once.
-            waiting: AbstractContextManager[Any] = nullcontext() if last else self.accelerator.no_sync(model)
-            with waiting:
-                self.accelerator.backward(loss)
-
         found = self._objective.step(
-            model, batch, backward, budget=self._budget, autocast=self.compute_loss_context_manager
+            model,
+            batch,
+            self.accelerator.backward,
+            budget=self._budget,
+            autocast=self.accelerator.autocast,
+            unfinished=lambda: self.accelerator.no_sync(model),
         )
         for name, value in found.log.items():
             self._shown[name].append(value)
@@ -128,6 +127,10 @@ class ContextualTrainer(Trainer):
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """The matrices, by their form: names of ours tell nothing to the Trainer."""
+        return [name for name, weight in model.named_parameters() if weight.ndim > 1]
 
     def _get_train_sampler(self, *_: Any, **__: Any) -> torch.utils.data.Sampler[int]:
         return torch.utils.data.SequentialSampler(self._draws)
@@ -166,15 +169,19 @@ def make_trainer(
 
     Raises:
         ConfigError: batches that cannot be drawn; see `draw_batches`.
+        MissingDependencyError: the extra `train` is not installed.
     """
+    if not is_accelerate_available():
+        raise MissingDependencyError("accelerate", extra="train", purpose="training")
     watched = validate is not None and schedule.evaluate_every > 0
-    if tensorboard:
-        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / LOGS)  # where the Trainer reads it
-    arguments = _arguments(schedule, sum(sources.values()), folder, device, watched=watched, tensorboard=tensorboard)
+    arguments = _arguments(schedule, sum(sources.values()), folder, device, watched=watched)
+    if base is not None:
+        base.to(arguments.device)  # where the Trainer brings the model
     count = arguments.max_steps * arguments.world_size
     draws = islice(draw_batches(sources, schedule.documents, schedule.seed, shares), count)
     gather = gather_others if schedule.gather_negatives and arguments.world_size > 1 else None
     stopping = [EarlyStoppingCallback(schedule.patience)] if schedule.patience and watched else []
+    drawing = [_tensorboard(folder / LOGS)] if tensorboard else []
     return ContextualTrainer(
         model,
         Objective(model, objective, base, gather),
@@ -183,13 +190,23 @@ def make_trainer(
         arguments,
         budget=schedule.mini_batch_tokens,
         validate=validate,
-        callbacks=[*stopping, *callbacks],
+        callbacks=[*stopping, *drawing, *callbacks],
     )
 
 
-def _arguments(
-    schedule: Schedule, documents: int, folder: Path, device: str, *, watched: bool, tensorboard: bool
-) -> TrainingArguments:
+def _tensorboard(folder: Path) -> TrainerCallback:
+    """Writes what TensorBoard draws into the folder."""
+    from transformers.integrations import TensorBoardCallback
+
+    try:
+        callback = TensorBoardCallback()
+    except RuntimeError:
+        raise MissingDependencyError("tensorboard", extra="train", purpose="--tensorboard") from None
+    callback.logging_dir = str(folder)
+    return callback
+
+
+def _arguments(schedule: Schedule, documents: int, folder: Path, device: str, *, watched: bool) -> TrainingArguments:
     precision = choose_dtype(device) if schedule.precision == "auto" else schedule.precision
     steps = schedule.total_steps(documents, int(os.environ.get("WORLD_SIZE", "1")))
     every = schedule.evaluate_every if watched else schedule.save_every
@@ -217,7 +234,7 @@ def _arguments(
         restore_callback_states_from_checkpoint=True,
         logging_steps=10,
         logging_nan_inf_filter=False,
-        report_to="tensorboard" if tensorboard else "none",
+        report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,

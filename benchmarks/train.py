@@ -1,0 +1,209 @@
+"""How fast a model trains, beside the trainer of Sentence-Transformers: same chunks, model, precision and machine.
+
+    python benchmarks/train.py [FOLDER] [--steps N] [--dtype bfloat16|float32] [--repeat K] [--json]
+
+FOLDER holds documents (default: the bundled contracts). Every contender trains in a process of its own for `--steps`
+steps with AdamW, the first quarter of which is not counted; contenders take turns, `--repeat` times, and the median
+counts. A step is a whole one: batch, forward and backward pass, optimiser.
+
+What is compared is content: the tokens of the chunks that get a vector, without special tokens, titles, anchors and
+padding, in a second of training.
+
+    late         our trainer: chunks of a document in their windows (anchor 64, title), InSeNT
+    late-blend   the same with the isolated view of each chunk, titled: every token is read twice
+    alone        our trainer, every chunk alone
+    flattened    Sentence-Transformers' trainer, multiple negatives ranking loss over the same chunks, as many in a
+                 batch as `late` has
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from transformers import TrainerCallback
+
+from benchmarks.processes import ROOT
+from ctxindex.chunking import load_chunker
+from ctxindex.encoding import load_encoder, open_checkpoint
+from ctxindex.encoding.options import EncoderOptions
+from ctxindex.encoding.known_models import find_folder
+from ctxindex.loading import load_documents
+from ctxindex.spec import ChunkerSpec
+from ctxindex.types import ChunkedDocument, Document
+
+SAMPLES = ROOT / "recipes" / "data" / "contracts"
+CONTENDERS = ("late", "late-blend", "alone", "flattened")
+DOCUMENTS, WINDOWS, QUERIES = 4, 4, 8
+
+
+class Clock(TrainerCallback):
+    """When each step was done."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Note the time."""
+        self.times.append(time.perf_counter())
+
+
+def documents(folder: Path) -> list[ChunkedDocument]:
+    """The documents of a folder in chunks of 500 characters."""
+    chunker = load_chunker(ChunkerSpec("recursive", 500, "chars", 0), load_encoder("minilm").tokenizer)
+    loaded = [one for one in load_documents(str(folder)) if isinstance(one, Document) and len(one.text) > 5000]
+    return [ChunkedDocument(one, chunker.chunk(one)) for one in loaded]
+
+
+def question(source: ChunkedDocument, ordinal: int) -> str:
+    """Some words of a chunk: what is asked decides nothing about speed."""
+    return " ".join(source.chunks[ordinal].text.split()[:12])
+
+
+def train_ours(name: str, folder: Path, steps: int, dtype: str) -> dict[str, float]:
+    """Steps of our trainer."""
+    from ctxindex.training.model import ContextualModel
+    from ctxindex.training.objective import ObjectiveOptions
+    from ctxindex.training.sampling import Limits, Question, Sampler, TrainingDocument
+    from ctxindex.training.schedule import Schedule
+    from ctxindex.training.trainer import make_trainer
+
+    blend = 0.4 if name == "late-blend" else 0.0
+    late = {"method": "late", "anchor": 64, "anchor_title": True, "blend": blend or None}
+    late |= {"isolated": "title"} if blend else {}
+    options: dict[str, Any] = {"method": "independent"} if name == "alone" else late
+    encoder = load_encoder("minilm", EncoderOptions(dtype="float32", **options))
+    trained = [
+        TrainingDocument(one, tuple(Question(question(one, place), (place,)) for place in range(len(one.chunks))))
+        for one in documents(folder)
+    ]
+    model = ContextualModel(encoder, open_checkpoint("minilm"), "cpu")
+    # A window holds four chunks of this size or so; alone, a row holds one.
+    limits = Limits(4 * WINDOWS if name == "alone" else WINDOWS, QUERIES)
+    sampler, counted = Sampler({"bench": trained}, encoder, limits), []
+    batch_of = sampler.batch
+
+    def counting(draw: Any) -> Any:
+        batch = batch_of(draw)
+        counted.append(sum(sum(part.lengths) for part in batch.contextual))
+        return batch
+
+    sampler.batch = counting  # type: ignore[method-assign]
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as work:
+        trainer = make_trainer(
+            model,
+            None,
+            sampler,
+            {"bench": len(trained)},
+            Schedule(steps=steps, documents=DOCUMENTS, precision=dtype, save_every=10**6),  # type: ignore[arg-type]
+            ObjectiveOptions(),
+            folder=Path(work),
+            device="cpu",
+            callbacks=[clock],
+        )
+        trainer.train()
+    return rate(clock, counted)
+
+
+def train_flattened(folder: Path, steps: int, dtype: str) -> dict[str, float]:
+    """Steps of Sentence-Transformers' trainer."""
+    from datasets import Dataset
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    batch = 4 * DOCUMENTS * WINDOWS
+    chunked = documents(folder)
+    pairs = [(question(one, place), chunk.text) for one in chunked for place, chunk in enumerate(one.chunks)]
+    pairs = (pairs * (1 + batch * steps // len(pairs)))[: batch * steps]
+    tokens = load_encoder("minilm").tokenizer.count([text for _, text in pairs])
+    model = SentenceTransformer(str(find_folder("minilm")), device="cpu")
+    model.max_seq_length = 512
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as work:
+        trainer = SentenceTransformerTrainer(
+            model=model,
+            args=SentenceTransformerTrainingArguments(
+                output_dir=work,
+                max_steps=steps,
+                per_device_train_batch_size=batch,
+                bf16=dtype == "bfloat16",
+                use_cpu=True,
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                dataloader_pin_memory=False,
+            ),
+            train_dataset=Dataset.from_dict(
+                {"anchor": [one for one, _ in pairs], "positive": [two for _, two in pairs]}
+            ),
+            loss=MultipleNegativesRankingLoss(model),
+            callbacks=[clock],
+        )
+        trainer.train()
+    # Batches are drawn in another order than that of the pairs: the mean of all stands for each.
+    return rate(clock, [sum(tokens) / steps] * steps)
+
+
+def rate(clock: Clock, tokens: Sequence[float]) -> dict[str, float]:
+    """Content tokens in a second, without the first quarter of the steps."""
+    warm = max(1, len(clock.times) // 4)
+    counted = sum(tokens[warm : len(clock.times)])
+    seconds = clock.times[-1] - clock.times[warm - 1]
+    steps = len(clock.times) - warm
+    return {"tokens_per_second": counted / seconds, "seconds_per_step": seconds / steps, "tokens": counted / steps}
+
+
+def main() -> None:
+    """Run the contenders, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path, nargs="?", default=SAMPLES)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--contender", choices=CONTENDERS, help="run one here (what the others are started with)")
+    given = parser.parse_args()
+    if given.contender:
+        one = given.contender
+        run = train_flattened if one == "flattened" else lambda *rest: train_ours(one, *rest)
+        print(json.dumps(run(given.folder, given.steps, given.dtype)))
+        return
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+    for _ in range(given.repeat):
+        for name in CONTENDERS:
+            rest = [str(given.folder), "--steps", str(given.steps), "--dtype", given.dtype, "--contender", name]
+            printed = subprocess.run([sys.executable, __file__, *rest], stdout=subprocess.PIPE, check=True, text=True)
+            found[name].append(json.loads(printed.stdout.splitlines()[-1]))
+    medians = {
+        name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()
+    }
+    if given.json:
+        print(json.dumps({"dtype": given.dtype, "median": medians, "runs": found}))
+        return
+    peer = medians["flattened"]["tokens_per_second"]
+    print(f"content tokens trained on in a second, {given.dtype}, median of {given.repeat}")
+    for name, one in medians.items():
+        ratio = one["tokens_per_second"] / peer
+        print(
+            f"  {name:<12} {one['tokens_per_second']:7,.0f}   {ratio:5.2f} x flattened   "
+            f"{one['seconds_per_step']:6.2f} s a step of {one['tokens']:,.0f} tokens"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Which weights a training changes, and what is kept of a pass to find their gradients: what a schedule says of both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ctxindex.errors import ConfigError
+from ctxindex.training.lora import add_adapters
+
+if TYPE_CHECKING:
+    from ctxindex.training.model import ContextualModel
+    from ctxindex.training.schedule import Schedule
+
+
+def choose_parameters(model: ContextualModel, schedule: Schedule) -> None:
+    """Add adapters, freeze the table of token embeddings, and turn on gradient checkpointing, as the schedule says.
+
+    New weights depend on the schedule's seed alone. It comes before the optimizer is made, and in the same way before a
+    checkpoint is read again.
+
+    Raises:
+        ConfigError: the model cannot do without what it computed in a pass.
+        MissingDependencyError: adapters are asked for, and the extra `lora` is not installed.
+    """
+    if schedule.lora is not None:
+        with torch.random.fork_rng():
+            torch.manual_seed(schedule.seed)
+            add_adapters(model, schedule.lora)
+    if schedule.freeze_embeddings:
+        model.transformer.get_input_embeddings().requires_grad_(False)
+    if schedule.gradient_checkpointing:
+        try:
+            model.transformer.gradient_checkpointing_enable({"use_reentrant": False})
+        except ValueError:
+            raise ConfigError(
+                f"--gradient-checkpointing does not go with {type(model.transformer).__name__}: choose a smaller "
+                "--mini-batch-tokens instead"
+            ) from None
