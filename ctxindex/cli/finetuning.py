@@ -21,10 +21,10 @@ from ctxindex.loading import LoadOptions, globs_of
 from ctxindex.loading.values import DEFAULT_MAX_CHARS
 from ctxindex.training.context import in_context
 from ctxindex.training.data import Data, DataOptions, read_data
-from ctxindex.training.finetune import Plan
 
 if TYPE_CHECKING:
     from ctxindex.evaluation.study import Chunks
+    from ctxindex.training.finetune import Plan
 
 _STDIN = "-"
 
@@ -65,6 +65,8 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     Raises:
         CtxIndexError: something cannot be used as it is; the message says what to do.
     """
+    from ctxindex.training.finetune import Plan
+
     values = dict(given)
     schedule, objective, shares = schedule_of(values), objective_of(values), shares_of(values)
     merge = parse_merge(given["merge"])
