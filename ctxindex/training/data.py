@@ -59,8 +59,9 @@ class Data:
             count = len(corpus.documents)
             if count < batch:
                 raise UsageError(
-                    f"{name} has {count} documents with questions to train on, fewer than a batch of {batch}: give "
-                    f"more documents, hold out less (--held-out), or make batches smaller (--documents {count})"
+                    f"{name} has {count} document{'' if count == 1 else 's'} with questions to train on, fewer than a batch "
+                    f"of {batch}: give more documents, hold out less (--held-out), or make batches smaller (--documents "
+                    f"{count})"
                 )
 
 
