@@ -150,7 +150,7 @@ def test_the_isolated_view_may_carry_the_opening_where_there_is_no_title() -> No
     encoder, backbone = encoder_with(blend=0.4, isolated="opening")
     vectors(encoder, titled(None, texts))
     ids = encoder.tokenizer.ids(texts)
-    head = [*ids[0], encoder.tokenizer.sep_id, *ids[1]][:OPENING]
+    head = [*ids[0], encoder.tokenizer.sep_id, *ids[1]][: OPENING + 1]  # the separator is no content
     rows = isolated_in_order(backbone)
     # What begins within the opening is read without it.
     assert [row[1:-1] for row in rows[:2]] == [part.tolist() for part in ids[:2]]
