@@ -26,7 +26,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 Owner: TypeAlias = Literal["centre", "first", "mean"]
 OWNERS: tuple[Owner, ...] = get_args(Owner)
 
-Isolated: TypeAlias = Literal["chunk", "title"]
+Isolated: TypeAlias = Literal["chunk", "title", "opening"]
 ISOLATED: tuple[Isolated, ...] = get_args(Isolated)
 
 Join: TypeAlias = Literal["sep", "raw"]
@@ -74,7 +74,8 @@ class EncoderSpec:
     `independent` nothing of this applies, and `windows` is "window". `anchor` is how many of the
     document's first tokens every window after the first begins with, `anchor_title` whether every window begins with
     the title. `blend` is the weight b of the isolated vector in `normalize((1 - b) contextual + b isolated)`, and
-    `isolated` what that one is made of: the chunk, or title and chunk. `dtype` is that of the forward pass; vectors are
+    `isolated` what that one is made of: the chunk, title and chunk, or (`opening`) the title, in a document without one
+    its first tokens, and the chunk. `dtype` is that of the forward pass; vectors are
     pooled in float32, have unit length, and are stored as `storage` says. `dim` counts the numbers that are kept of the
     model's vectors. `force_mean` says that means are taken of a model that was not trained for them. `files` is a
     sha256 over what the tokenizer and the model's configuration say, without what decides no vector.

@@ -50,6 +50,7 @@ _CACHE = "Where vectors are kept for the next run.  [default: ~/.cache/ctxindex]
 @click.option("--compare", multiple=True, metavar="CONFIG,…", help=_COMPARE)
 @click.option("--questions", metavar="FILE", help="Questions about the documents that DATASET holds, as JSONL.")
 @click.option("--chunks", type=click.Choice(["given", "cut"]), help=_CHUNKS)
+@click.option("--no-titles", is_flag=True, help="Leave out all titles: what is found by the texts alone.")
 @click.option("--sweep", "sweeps", multiple=True, metavar="NAME", help=_SWEEP)
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Sub-corpora of each size.  [default: 3]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of intervals and tests.")

@@ -19,6 +19,7 @@ from ctxindex.evaluation.cache import default_folder
 from ctxindex.evaluation.comparing import compare
 from ctxindex.evaluation.configuration import CHUNKING, STORED, WINDOWED, distinct
 from ctxindex.evaluation.contextual import ContextWriter
+from ctxindex.evaluation.dataset import without_titles
 from ctxindex.evaluation.datasets import open_dataset, open_index_questions
 from ctxindex.evaluation.evaluator import Evaluator, Stored, chunker_of, with_method
 from ctxindex.evaluation.study import SEEDS, Chunks, Study
@@ -187,7 +188,10 @@ def evaluate(request: Request) -> tuple[list[Run], list[Comparison]]:
 
 def _datasets(request: Request, opened: ExitStack) -> tuple[list[Dataset], Stored | None]:
     if not request.of_index:
-        return [open_dataset(name, questions=request.given["questions"]) for name in request.datasets], None
+        opened_sets = [open_dataset(name, questions=request.given["questions"]) for name in request.datasets]
+        return [without_titles(one) for one in opened_sets] if request.given["no_titles"] else opened_sets, None
+    if request.given["no_titles"]:
+        raise ConfigError("--no-titles: the vectors of an index are those of its documents with their titles")
     from ctxindex.index import Index
 
     names = (*_PLACE, "model", "device", "threads")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,18 @@ from ctxindex.types import ChunkedDocument, Document
 
 if TYPE_CHECKING:
     from ctxindex.encoding.tokenizer import Ids
+
+
+OPENING = 32
+"""Tokens of a document without a title that an isolated chunk is read behind, with `opening`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Title:
+    """The ids of a document's title, none where it is not wanted, and whether the text begins with it."""
+
+    ids: Ids
+    said: bool
 
 
 class DocumentRows:
@@ -43,7 +55,8 @@ class DocumentRows:
             rows = list(independent_rows(chunks, frame, self._pooling)) if all(map(len, chunks)) else []
             return rows, sum(map(len, chunks))
         title = self._title(source.document, frame.lead)
-        shown = title if self._spec.anchor_title else title[:0]
+        # Windows show the head of the document, which says the title where the text begins with it.
+        shown = title.ids if self._spec.anchor_title and not title.said else title.ids[:0]
         content = self._content(source, frame, lead="" if len(shown) else frame.lead)
         if not all(start < end for start, end in content.spans):
             return [], 0
@@ -83,9 +96,9 @@ class DocumentRows:
         kept = spec.pooling == "authors-compat" and (spec.multivector or not len(frame.prefix))
         return Ends(0 if kept else None, closed=spec.join == "sep" or frame.closed)
 
-    def _isolated(self, source: ChunkedDocument, content: Content, title: Ids, frame: Frame) -> list[Row]:
+    def _isolated(self, source: ChunkedDocument, content: Content, title: _Title, frame: Frame) -> list[Row]:
         """Every chunk alone, pooled as a document of this one chunk would be."""
-        shown = title if self._spec.isolated == "title" else title[:0]
+        shown, bare = self._opening(content, title)
         if self._spec.join == "sep" and not frame.lead:  # then a chunk reads the same in a window and alone
             chunks = [content.ids[start:end] for start, end in content.spans]
         else:
@@ -93,16 +106,26 @@ class DocumentRows:
         if self._spec.pooling == "inclusive":
             rows = independent_rows(chunks, frame, self._pooling)
             return [replace(row, content=0, isolated=True) for row in rows]
-        return list(isolated_rows(chunks, frame, shown))
+        return list(isolated_rows(chunks, frame, shown, bare))
+
+    def _opening(self, content: Content, title: _Title) -> tuple[Ids, int]:
+        """What an isolated chunk is read behind, and how many chunks are not, since they hold it themselves."""
+        if self._spec.isolated == "chunk":
+            return title.ids[:0], 0
+        if len(title.ids) or self._spec.isolated == "title":
+            return title.ids, int(title.said)
+        end = content.head(OPENING, content.total)
+        return content.ids[:end], sum(start < end for start, _ in content.spans)
 
     def _alone(self, source: ChunkedDocument, lead: str) -> list[Ids]:
         return self._tokenizer.ids([lead + chunk.text for chunk in source.chunks])
 
-    def _title(self, document: Document, lead: str) -> Ids:
-        """The ids of the title, where it is wanted; none where the text begins with it and so says it already."""
-        wanted = self._spec.anchor_title or (self._spec.blend and self._spec.isolated == "title")
+    def _title(self, document: Document, lead: str) -> _Title:
+        """The title, where it is wanted."""
+        wanted = self._spec.anchor_title or (self._spec.blend and self._spec.isolated != "chunk")
         title = " ".join((document.title or "").split()) if wanted else ""
+        if not title:
+            return _Title(np.empty(0, dtype=np.int32), said=False)
         opening = " ".join(document.text[: 2 * len(title) + 100].split())
-        if not title or opening.casefold().startswith(title.casefold()):
-            return np.empty(0, dtype=np.int32)
-        return self._tokenizer.ids([lead + title])[0]
+        said = opening.casefold().startswith(title.casefold())
+        return _Title(self._tokenizer.ids([lead + title])[0], said)

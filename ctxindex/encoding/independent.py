@@ -3,8 +3,8 @@
 Every chunk has a row of its own. As a method, a row is pooled as the model pools any text: the mean of the whole row,
 CLS and separator included (`inclusive`), without CLS and prompt (`no-prompt`), or the one state of `cls` or
 `lasttoken`. A chunk in several rows is the mean over all of them. As the *isolated view* of a blend it is pooled like
-the contextual one (`strict`: the chunk's own tokens), so that the two can be mixed; it may carry the title, unpooled,
-in front.
+the contextual one (`strict`: the chunk's own tokens), so that the two can be mixed; it may carry, unpooled and in
+front, what says which document it is of: the title, or the document's first tokens.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ def independent_rows(chunks: Sequence[Ids], frame: Frame, pooling: PoolingName =
         yield Row(ids, (Place(piece.chunk, start, end),), len(content), (0,))
 
 
-def isolated_rows(chunks: Sequence[Ids], frame: Frame, title: Ids | None = None) -> Iterator[Row]:
-    """One row a chunk, `[CLS] prefix (title [SEP]) chunk [SEP]`, of which the chunk is pooled.
+def isolated_rows(chunks: Sequence[Ids], frame: Frame, shown: Ids | None = None, bare: int = 0) -> Iterator[Row]:
+    """One row a chunk, `[CLS] prefix (shown [SEP]) chunk [SEP]`, of which the chunk is pooled.
 
-    `title`, (tokens,) int32, is cut to a quarter of the row.
+    `shown`, (tokens,) int32, says which document it is, and is cut to a quarter of the row; the first `bare` chunks are
+    read without it.
     """
-    opening = frame.opening
-    if title is not None and len(title):
-        opening = np.concatenate([opening, title[: frame.room // 4 - 1], [frame.sep_id]]).astype(np.int32)
-    for piece in cut_pieces([(0, len(ids)) for ids in chunks], frame.max_tokens - len(opening) - 1):
+    plain = titled = frame.opening
+    if shown is not None and len(shown):
+        titled = np.concatenate([plain, shown[: frame.room // 4 - 1], [frame.sep_id]]).astype(np.int32)
+    for piece in cut_pieces([(0, len(ids)) for ids in chunks], frame.max_tokens - len(titled) - 1):
+        opening = plain if piece.chunk < bare else titled
         content = chunks[piece.chunk][piece.start : piece.end]
         place = Place(piece.chunk, len(opening), len(opening) + len(content))
         yield Row(_closed(frame, [opening, content]), (place,), 0, (0,), isolated=True)

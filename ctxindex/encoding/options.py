@@ -247,7 +247,7 @@ def _require_policy(spec: EncoderSpec, options: EncoderOptions) -> None:
     policy = f"--pooling {spec.pooling}"
     if spec.pooling == "strict":
         return
-    titled = "anchor_title" if spec.anchor_title else "isolated" if options.isolated == "title" else None
+    titled = "anchor_title" if spec.anchor_title else "isolated" if options.isolated in ("title", "opening") else None
     if titled:
         flag = titled.replace("_", "-")
         raise ConfigError(f"--{flag} puts the title between CLS and what {policy} pools as one: leave one out")

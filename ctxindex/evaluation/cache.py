@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ctxindex")
 
-ENCODING_VERSION = 1
+ENCODING_VERSION = 2
 """Raised with every change to the encoding room that gives other vectors for the same spec, beyond rounding."""
 
 CODE = (__version__, FORMAT_VERSION, ENCODING_VERSION)

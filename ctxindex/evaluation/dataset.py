@@ -8,7 +8,7 @@ best chunk does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal, TypeAlias
 
@@ -70,6 +70,12 @@ class Dataset:
     def level(self) -> Level:
         """What is ranked."""
         return "chunk" if any(query.spans for query in self.queries) else "document"
+
+
+def without_titles(dataset: Dataset) -> Dataset:
+    """The dataset as if no document had a title, by a name that says so: what a method is worth on its text alone."""
+    documents = tuple(replace(document, title=None) for document in dataset.documents)
+    return replace(dataset, name=f"{dataset.name} without titles", documents=documents)
 
 
 def check(dataset: Dataset) -> Dataset:

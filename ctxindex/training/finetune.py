@@ -234,7 +234,7 @@ class _Workshop:
         sampler = Sampler(
             sources,
             self._encoder,
-            Limits(schedule.windows, schedule.queries),
+            Limits(schedule.windows, schedule.queries, schedule.clozes),
             plan.shares,
             alone=self._reader_alone() if self._data.replay else None,
             replayed=frozenset(self._data.replay),

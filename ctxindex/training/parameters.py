@@ -1,4 +1,4 @@
-"""Which weights a training changes, and what is kept of a pass to find their gradients: what a schedule says of both."""
+"""Which weights a training changes, and what is kept of a pass to find their gradients: as a schedule says."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ In a share of the steps titles are withheld, so that a model learns to do with a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ import numpy as np
 from ctxindex.encoding.rows import Place, Row
 from ctxindex.errors import UsageError
 from ctxindex.training.batches import Draw
+from ctxindex.training.clozes import cloze
 from ctxindex.training.model import Reading
 from ctxindex.training.options import Shares as Shares
 
@@ -47,10 +48,11 @@ class TrainingDocument:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a step reads of a document at most."""
+    """What a step reads of a document at most: windows, of its queries, and of words asking for a chunk (`clozes`)."""
 
     windows: int
     queries: int
+    clozes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +84,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """What is read of a document, and the questions that it answers, in the chunks' new numbers."""
+    """What is read of a document, the questions that it answers, in the chunks' new numbers, and the texts of these."""
 
     contextual: Reading
     isolated: Reading
     questions: list[Question]
+    texts: tuple[str, ...]
 
 
 class Sampler:
@@ -137,6 +140,7 @@ class Sampler:
             places = [place for place, (document, _) in enumerate(answered) if document == number]
             drawn += sorted(rng.permutation(places)[: self._limits.queries].tolist())
         asked = [answered[place] for place in drawn]
+        asked += [(number, question) for number, one in enumerate(samples) for question in self._clozes(one, rng)]
         counts = tuple(one.contextual.items for one in samples)
         return Batch(
             counts,
@@ -176,7 +180,14 @@ class Sampler:
             Reading(_only([contextual[window] for window in sorted(chosen)], renumbered), len(inside)),
             Reading(_only([row for row in rows if row.isolated], renumbered), len(inside)),
             answered,
+            tuple(document.source.chunks[chunk].text for chunk in inside),
         )
+
+    def _clozes(self, sample: _Sample, rng: np.random.Generator) -> Iterator[Question]:
+        for chunk in rng.permutation(len(sample.texts))[: self._limits.clozes].tolist():
+            words = cloze(sample.texts[chunk], rng)
+            if words is not None:
+                yield Question(words, (chunk,))
 
     def _rows(self, source: str, number: int, titled: bool) -> tuple[Row, ...]:
         """All rows of a document, kept: tokenising takes longer than choosing."""

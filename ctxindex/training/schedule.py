@@ -21,6 +21,7 @@ class Schedule:
         epochs: times that each document is drawn, on average; `steps`, where given, says how many batches instead.
         documents: in a batch, on each device.
         windows: and `queries`: read of a document in a step at most.
+        clozes: queries that are made of words of a document's own chunks, in a step (`ctxindex.training.clozes`).
         learning_rate: at its highest, after `warmup` (a share of the steps).
         weight_decay: of matrices; biases and norms have none.
         max_norm: what the norm of the gradient is cut to.
@@ -44,6 +45,7 @@ class Schedule:
     documents: int = 4
     windows: int = 4
     queries: int = 16
+    clozes: int = 0
     learning_rate: float = 5e-5
     warmup: float = 0.05
     weight_decay: float = 0.01
@@ -60,7 +62,15 @@ class Schedule:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"documents": 1, "windows": 1, "queries": 1, "save_every": 1, "evaluate_every": 0, "patience": 0}
+        least = {
+            "documents": 1,
+            "windows": 1,
+            "queries": 1,
+            "clozes": 0,
+            "save_every": 1,
+            "evaluate_every": 0,
+            "patience": 0,
+        }
         least |= {"steps": 1, "mini_batch_tokens": 1, "lora": 1, "seed": 0}
         for name, smallest in least.items():
             value = getattr(self, name)

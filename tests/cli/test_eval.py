@@ -298,6 +298,7 @@ def test_a_question_that_the_model_cannot_read_finds_nothing(people: Path, tmp_p
         (["people", "--seeds", "2"], 2, "--seeds"),
         (["people", "--method", "bm25", "--model", "nowhere/at-all"], 4, "nowhere/at-all"),
         (["people/queries.jsonl"], 4, "ctxindex ingest"),
+        (["people/queries.jsonl", "--no-titles"], 2, "--no-titles"),
         (["people", "--method", "independent", "--cache", "people/queries.jsonl"], 2, "--no-cache"),
     ],
 )

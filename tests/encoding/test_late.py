@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ctxindex.encoding import EncoderOptions, load_encoder
 from ctxindex.encoding.checkpoint import open_checkpoint
 from ctxindex.encoding.content import Content, join_chunks
+from ctxindex.encoding.document_rows import OPENING
 from ctxindex.encoding.late import Anchor, late_rows
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.encoding.rows import Frame
@@ -126,6 +127,34 @@ def test_the_isolated_view_may_carry_the_title() -> None:
     isolated = [row.ids.tolist() for row in backbone.rows if row.isolated]
     assert len(isolated) == 3
     assert all(ids[1 : 1 + len(title)] == title for ids in isolated)
+
+
+def isolated_in_order(backbone: IdBackbone) -> list[list[int]]:
+    rows = [row for row in backbone.rows if row.isolated]
+    return [row.ids.tolist() for row in sorted(rows, key=lambda row: row.places[0].chunk)]
+
+
+def test_what_begins_the_text_is_shown_to_the_chunks_behind_it_only() -> None:
+    """Alone, a later chunk has no other way to know the title than to be told, though the text says it."""
+    for isolated in ("title", "opening"):
+        encoder, backbone = encoder_with(blend=0.4, isolated=isolated)
+        vectors(encoder, titled("Alpha beta", TEXTS))
+        title = encoder.tokenizer.ids(["Alpha beta"])[0].tolist()
+        first, *others = isolated_in_order(backbone)
+        assert first[1:] == [*encoder.tokenizer.ids([TEXTS[0]])[0].tolist(), encoder.tokenizer.sep_id]
+        assert all(ids[1 : 1 + len(title) + 1] == [*title, encoder.tokenizer.sep_id] for ids in others)
+
+
+def test_the_isolated_view_may_carry_the_opening_where_there_is_no_title() -> None:
+    texts = ["alpha " * 20, "beta " * 20, "gamma " * 20]
+    encoder, backbone = encoder_with(blend=0.4, isolated="opening")
+    vectors(encoder, titled(None, texts))
+    ids = encoder.tokenizer.ids(texts)
+    head = [*ids[0], encoder.tokenizer.sep_id, *ids[1]][: OPENING + 1]  # the separator is no content
+    rows = isolated_in_order(backbone)
+    # What begins within the opening is read without it.
+    assert [row[1:-1] for row in rows[:2]] == [part.tolist() for part in ids[:2]]
+    assert rows[2][1:-1] == [*head, encoder.tokenizer.sep_id, *ids[2]]
 
 
 def test_the_isolated_view_of_the_raw_text_tokenises_chunks_alone() -> None:

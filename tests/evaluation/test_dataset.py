@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ctxindex.evaluation.dataset import Dataset, DatasetError, GoldSpan, Query, check
+from ctxindex.evaluation.dataset import Dataset, DatasetError, GoldSpan, Query, check, without_titles
 from ctxindex.types import Document
 
 DOCUMENTS = (Document("a", "0123456789"), Document("b", "ab"))
@@ -68,3 +68,13 @@ def test_the_first_thing_that_does_not_is_named(dataset: Dataset, message: str) 
     with pytest.raises(DatasetError, match=message) as caught:
         check(dataset)
     assert caught.value.exit_code == 2
+
+
+def test_titles_can_be_withheld_and_the_name_says_so() -> None:
+    documents = (Document("a", "text of a", "A title"), Document("b", "text of b"))
+    dataset = Dataset("set", documents, (Query("1", "what?", (GoldSpan("a", 0, 4),)),))
+    bare = without_titles(dataset)
+    assert bare.name == "set without titles"
+    assert [document.title for document in bare.documents] == [None, None]
+    assert [document.text for document in bare.documents] == [document.text for document in documents]
+    assert bare.queries == dataset.queries

@@ -1,4 +1,4 @@
-"""The loss of a step and its gradient: against the same written out in float64, and with a gradient cache of any size."""
+"""The loss of a step and its gradient: against a version in float64, and with a gradient cache of any size."""
 
 from __future__ import annotations
 
