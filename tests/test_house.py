@@ -134,5 +134,6 @@ def test_importing_the_package_and_the_facade_is_cheap() -> None:
     for_evaluation = {"bm25s", "huggingface_hub", "jinja2", "matplotlib", "openai", "pytrec_eval", "scipy", "yaml"}
     rooms = "import ctxindex.evaluation, ctxindex.evaluation.contextual, ctxindex.cli.eval, ctxindex.cli.evaluating"
     assert not loaded_by(rooms) & (heavy | for_evaluation)
+    assert not loaded_by("import ctxindex.cli.finetune") & (heavy | for_evaluation | {"numpy"})
     training = "import ctxindex.training.batches, ctxindex.training.insent, ctxindex.training.merging"
     assert not loaded_by(training) & (heavy | for_evaluation | {"safetensors"})

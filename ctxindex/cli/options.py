@@ -29,6 +29,7 @@ STORE = "Store"
 SOURCES = "Sources"
 LLM = "Language model (configurations with +context)"
 WRITER = "Language model (pairs of the kind generated)"
+TRAINING = "Training"
 
 _ADVICE = {
     CONTEXT: "What a chunk is read with. For documents longer than the model reads (512 tokens for MiniLM), try "
@@ -36,6 +37,8 @@ _ADVICE = {
     LLM: "Reads each document once a chunk, which costs. Answers are kept in the cache folder and asked for only once.",
     WRITER: "Reads passages spread over each document and writes queries for them, which costs. Answers are kept in "
     "the cache folder and asked for only once.",
+    TRAINING: "What the model knew before is kept by --hold, --replay and --merge; less memory is taken with "
+    "--mini-batch-tokens, --gradient-checkpointing, --freeze-embeddings or --lora.",
 }
 
 

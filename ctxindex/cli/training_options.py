@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ctxindex.cli.options import SectionedOption, encoder_options
+from ctxindex.cli.options import TRAINING, SectionedOption, encoder_options
 from ctxindex.errors import ConfigError
 from ctxindex.training.options import AVERAGES, InsentOptions, ObjectiveOptions, Shares
 from ctxindex.training.schedule import Schedule
@@ -18,7 +18,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 DATA = "Data"
 OUTPUT = "Output"
-TRAINING = "Training"
 WATCHING = "Watching"
 
 REPLAY_SHARE = 0.2
@@ -71,6 +70,7 @@ _TRAINING = (
     _number(TRAINING, _SCHEDULE, "documents", "In a batch, on each device: what a document is told from.", type=_SOME),
     _number(TRAINING, _SCHEDULE, "windows", "Read of a document in a step, at most.", "--document-windows", type=_SOME),
     _number(TRAINING, _SCHEDULE, "queries", "Asked of a document in a step, at most.", type=_SOME),
+    _number(TRAINING, _SCHEDULE, "clozes", "Made of words of a document's chunks in a step, beside its queries."),
     _number(TRAINING, _SCHEDULE, "learning_rate", "At its highest."),
     _number(TRAINING, _SCHEDULE, "warmup", "Share of the steps in which the learning rate rises."),
     _number(TRAINING, _SCHEDULE, "weight_decay", "Of matrices."),

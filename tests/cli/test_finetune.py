@@ -109,7 +109,20 @@ def test_what_is_not_said_is_the_default(work: Path, asked: Asked) -> None:
 
 def test_every_flag_arrives(work: Path, asked: Asked) -> None:
     train(
-        *("--epochs", "3", "--steps", "7", "--documents", "2", "--document-windows", "5", "--queries", "6"),
+        *(
+            "--epochs",
+            "3",
+            "--steps",
+            "7",
+            "--documents",
+            "2",
+            "--document-windows",
+            "5",
+            "--queries",
+            "6",
+            "--clozes",
+            "3",
+        ),
         *("--learning-rate", "1e-4", "--warmup", "0.2", "--weight-decay", "0", "--lambda", "0.3", "--tau", "0.1"),
         *("--average", "micro", "--hold", "0.5", "--withhold-titles", "0.1", "--skip-contextual", "0.2"),
         *("--skip-isolated", "0.3", "--lora", "4", "--freeze-embeddings", "--precision", "float32"),
@@ -120,10 +133,26 @@ def test_every_flag_arrives(work: Path, asked: Asked) -> None:
     )
     plan = asked.plan
     assert plan.schedule == Schedule(
-        epochs=3, steps=7, documents=2, windows=5, queries=6, learning_rate=1e-4, warmup=0.2, weight_decay=0, lora=4,
-        freeze_embeddings=True, precision="float32", mini_batch_tokens=512, gradient_checkpointing=True,
-        gather_negatives=True, seed=9, evaluate_every=3, patience=2, save_every=5,
-    )  # fmt: skip
+        epochs=3,
+        steps=7,
+        documents=2,
+        windows=5,
+        queries=6,
+        clozes=3,
+        learning_rate=1e-4,
+        warmup=0.2,
+        weight_decay=0,
+        lora=4,
+        freeze_embeddings=True,
+        precision="float32",
+        mini_batch_tokens=512,
+        gradient_checkpointing=True,
+        gather_negatives=True,
+        seed=9,
+        evaluate_every=3,
+        patience=2,
+        save_every=5,
+    )
     assert plan.objective == ObjectiveOptions(InsentOptions(lambda_seq=0.3, tau=0.1, average="micro"), hold=0.5)
     assert (plan.shares, plan.merge) == (Shares(0.1, 0.2, 0.3), (0.5, 1.0))
     encoder = plan.encoder
