@@ -15,7 +15,7 @@ import click
 import ctxindex
 from ctxindex.errors import CtxIndexError
 
-COMMANDS = ("ingest", "search", "status", "verify", "eval", "pairs", "models", "version")
+COMMANDS = ("ingest", "search", "status", "verify", "eval", "pairs", "finetune", "models", "version")
 INTERRUPTED = 130
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -113,13 +112,13 @@ class _Target:
         Raises:
             ConfigError: one of `paths` would be overwritten.
         """
-        globs, own = [], self.path.resolve()
-        for path in (Path(path).resolve() for path in paths if path != "-"):
-            if path == own or own in path.parents:
+        from ctxindex.loading import globs_of
+
+        own, places = self.path.resolve(), [path for path in paths if path != "-"]
+        for path in map(Path, places):
+            if path.resolve() == own or own in path.resolve().parents:
                 raise ConfigError(f"--out {self.path} is where documents are read from: name another place")
-            if path in own.parents:
-                globs.append("/" + re.sub(r"([\\*?\[\]!#])", r"\\\1", own.relative_to(path).as_posix()))
-        return globs
+        return globs_of(own, places)
 
     def write(self, documents: Sequence[Document], pairs: Sequence[Pair], seed: int) -> dict[Path, Split]:
         from ctxindex.training.pairs import Split, split, write_pairs, write_set

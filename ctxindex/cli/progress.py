@@ -1,14 +1,15 @@
 """How far long work is, on standard error: bars on a terminal, elsewhere a line now and then.
 
 `Bars` and `Lines` follow documents on their way through the model, for an ingest or a verification; `EvaluationBars`
-and `EvaluationLines` do so for every run of an evaluation.
+and `EvaluationLines` do so for every run of an evaluation, `TrainingBar` and `TrainingLines` follow the steps of a
+training.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -133,6 +134,94 @@ def choose_watch(quiet: bool) -> EvaluationBars | EvaluationLines | None:
     if quiet:
         return None
     return EvaluationBars() if sys.stderr.isatty() else EvaluationLines()
+
+
+class TrainingBar:
+    """Implements `ctxindex.training.watching.TrainingWatch` with a bar of steps, and a line for each measurement."""
+
+    def start(self, steps: int, done: int) -> None:
+        """Draw the bar."""
+        from tqdm import tqdm
+
+        self._bar: Any = tqdm(total=steps, initial=done, desc="training", unit=" steps", leave=False, ncols=80)
+
+    def step(self, done: int) -> None:
+        """Move it."""
+        self._bar.update(done - self._bar.n)
+
+    def loss(self, step: int, values: Mapping[str, float]) -> None:
+        """Show the loss beside it."""
+        self._bar.set_postfix_str(f"loss {values['loss']:.4f}")
+
+    def measured(self, step: int, values: Mapping[str, float]) -> None:
+        """Say what was found."""
+        self._bar.clear()
+        _say(_measured(step, self._bar.total, values))
+        self._bar.refresh()
+
+    def finish(self, step: int) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
+    def close(self) -> None:
+        """The same, if it is there."""
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+
+class TrainingLines:
+    """Implements `ctxindex.training.watching.TrainingWatch` with a line every few seconds, and each measurement."""
+
+    def start(self, steps: int, done: int) -> None:
+        """Say how much there is to do."""
+        self._steps, self._first = steps, done
+        self._began = self._said = time.monotonic()
+        _say(f"training: {plural(steps, 'step')}" + (f", {done:,} of them done before" if done else ""))
+
+    def step(self, done: int) -> None:
+        """Nothing; the loss says how far it is."""
+
+    def loss(self, step: int, values: Mapping[str, float]) -> None:
+        """Speak when it is time, and of the first and the last loss."""
+        now = time.monotonic()
+        if now - self._said >= _EVERY or step == self._steps or self._said == self._began:
+            each = (now - self._began) / max(1, step - self._first)
+            _say(f"step {step:,} of {self._steps:,}: loss {values['loss']:.4f}, {each:.2f} s a step")
+            self._said = now
+
+    def measured(self, step: int, values: Mapping[str, float]) -> None:
+        """Say what was found."""
+        _say(_measured(step, self._steps, values))
+
+    def finish(self, step: int) -> None:
+        """Say so: what follows takes its time, too."""
+        _say(f"trained {plural(step, 'step')} in {time.monotonic() - self._began:.0f} s; measuring and writing")
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class MeasuringBars(EvaluationBars):
+    """As `EvaluationBars`, without a line for what each run found: a table follows."""
+
+    def end(self, run: Run) -> None:
+        """Take the bars away."""
+        self.close()
+
+
+def choose_training(quiet: bool) -> tuple[TrainingBar | TrainingLines | None, MeasuringBars | None]:
+    """As `choose`, for a training: who watches its steps, and who its measurements."""
+    if quiet:
+        return None, None
+    return (TrainingBar(), MeasuringBars()) if sys.stderr.isatty() else (TrainingLines(), None)
+
+
+def _measured(step: int, steps: int, values: Mapping[str, float]) -> str:
+    whole = 100 * values["ndcg@10"]
+    each = [f"{name.removeprefix('ndcg@10 ')} {100 * value:.1f}" for name, value in values.items() if " " in name]
+    return f"step {step:,} of {steps:,}: nDCG@10 {whole:.1f} on held-out documents" + (
+        f" ({', '.join(each)})" if each else ""
+    )
 
 
 def _found(run: Run) -> str:

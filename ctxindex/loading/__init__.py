@@ -8,6 +8,7 @@ nothing of chunks, models or stores. Parsers are imported when the first file of
 from __future__ import annotations
 
 from ctxindex.loading.files import hash_source
+from ctxindex.loading.ignoring import exact_glob, globs_of
 from ctxindex.loading.load import load_documents, load_source
 from ctxindex.loading.sources import find_sources
 from ctxindex.loading.values import (
@@ -30,7 +31,9 @@ __all__ = [
     "Parsed",
     "SkippedSource",
     "Source",
+    "exact_glob",
     "find_sources",
+    "globs_of",
     "hash_source",
     "load_documents",
     "load_source",

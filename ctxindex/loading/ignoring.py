@@ -6,8 +6,10 @@ Knows rules and paths; walks no folders.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctxindex.errors import UsageError
@@ -21,6 +23,18 @@ _VCS_FOLDERS = frozenset({"CVS", "_darcs"})
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is hidden, or a version control system's own."""
     return name.startswith(".") or name in _VCS_FOLDERS
+
+
+def exact_glob(inside: str) -> str:
+    """The glob that matches the path `inside` a folder and nothing else."""
+    return "/" + re.sub(r"([\\*?\[\]!#])", r"\\\1", inside)
+
+
+def globs_of(own: Path, folders: Iterable[str]) -> list[str]:
+    """The globs that leave out the file or folder `own` of those folders that it lies in."""
+    place = own.resolve()
+    resolved = (Path(folder).resolve() for folder in folders)
+    return [exact_glob(place.relative_to(folder).as_posix()) for folder in resolved if folder in place.parents]
 
 
 @dataclass(frozen=True, slots=True)

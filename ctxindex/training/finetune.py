@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -195,6 +196,8 @@ class _Workshop:
         """
         if len(self._plan.merge) > 1 and not self._data.held:
             raise ConfigError("to choose among several shares of the tuned weights, documents must be held out")
+        if os.environ.get("RANK", "0") != "0":
+            return  # the first of several processes looks after the folder
         file = self.folder / PLAN
         plan = json.loads(json.dumps(self._described()))
         if self._out.exists() and any(self._out.iterdir()):

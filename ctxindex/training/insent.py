@@ -34,11 +34,12 @@ import logging
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctxindex.errors import ConfigError
+from ctxindex.training.options import Average as Average
+from ctxindex.training.options import InsentOptions as InsentOptions
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,46 +47,10 @@ if TYPE_CHECKING:
 
     Numbers = npt.NDArray[np.int64]
 
-Average: TypeAlias = Literal["macro", "micro"]
-AVERAGES: tuple[Average, ...] = get_args(Average)
-
-Mode: TypeAlias = Literal["insent", "joint"]
-MODES: tuple[Mode, ...] = get_args(Mode)
-
 _UNIT = 0.01
 """How far from 1 a norm may be; a unit vector rounded to bfloat16 is within 0.004."""
 
 _log = logging.getLogger("ctxindex")
-
-
-@dataclass(frozen=True, slots=True)
-class InsentOptions:
-    """What may be chosen about the loss: the names of the formulas above.
-
-    `mask_positives` leaves out of the sums the other chunks that are known to answer a query; without it they count as
-    negatives like all others. `query_mean` divides MaxSim by the number of the query's vectors; where a chunk has one
-    vector it changes nothing.
-
-    Raises:
-        ConfigError: a value out of its range.
-    """
-
-    lambda_seq: float = 0.1
-    tau: float = 0.05
-    average: Average = "macro"
-    mode: Mode = "insent"
-    mask_positives: bool = True
-    query_mean: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.lambda_seq <= 1:
-            raise ConfigError(f"lambda_seq {self.lambda_seq} must be 0 to 1")
-        if not 0 < self.tau < float("inf"):
-            raise ConfigError(f"tau {self.tau} must be more than 0")
-        if self.average not in AVERAGES:
-            raise ConfigError(f"average {self.average} is none of {', '.join(AVERAGES)}")
-        if self.mode not in MODES:
-            raise ConfigError(f"mode {self.mode} is none of {', '.join(MODES)}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

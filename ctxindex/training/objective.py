@@ -17,31 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional
 
-from ctxindex.errors import ConfigError
-from ctxindex.training.insent import InsentBatch, InsentOptions, Vectors, insent_loss
+from ctxindex.training.insent import InsentBatch, Vectors, insent_loss
 from ctxindex.training.model import ContextualModel, Reading, join
+from ctxindex.training.options import ObjectiveOptions as ObjectiveOptions
 from ctxindex.training.sampling import Batch
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectiveOptions:
-    """The loss of a step; `hold` is the weight of the second term.
-
-    Raises:
-        ConfigError: a weight below 0.
-    """
-
-    insent: InsentOptions = field(default_factory=InsentOptions)
-    hold: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.hold < float("inf"):
-            raise ConfigError(f"the weight {self.hold} that holds the model must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctxindex.encoding.rows import Place, Row
-from ctxindex.errors import ConfigError, UsageError
+from ctxindex.errors import UsageError
 from ctxindex.training.batches import Draw
 from ctxindex.training.clozes import cloze
 from ctxindex.training.model import Reading
+from ctxindex.training.options import Shares as Shares
 
 if TYPE_CHECKING:
     from ctxindex.encoding.local import LocalEncoder
@@ -52,31 +53,6 @@ class Limits:
     windows: int
     queries: int
     clozes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """In what share of the steps something is left out.
-
-    It is the `titles` of documents, the `contextual` view of chunks (so that the isolated one learns to do alone), or
-    the `isolated` one. Views matter only where the encoder blends them.
-
-    Raises:
-        ConfigError: a share that is none, or views that leave nothing.
-    """
-
-    titles: float = 0.0
-    contextual: float = 0.0
-    isolated: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.titles <= 1 and min(self.contextual, self.isolated) >= 0):
-            raise ConfigError("a share of the steps is 0 to 1")
-        if self.contextual + self.isolated > 1:
-            raise ConfigError(
-                f"{self.contextual:g} of the steps without the contextual view and {self.isolated:g} without the "
-                "isolated one are more than all steps"
-            )
 
 
 @dataclass(frozen=True, slots=True)

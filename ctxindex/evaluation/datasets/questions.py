@@ -8,14 +8,13 @@ Documents are called what `ingest` calls them, and `text[start:end]` is in the t
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ctxindex.evaluation.dataset import Dataset, check
 from ctxindex.evaluation.datasets.gathering import gather
 from ctxindex.evaluation.datasets.rows import read_jsonl
-from ctxindex.loading import load_documents
+from ctxindex.loading import exact_glob, load_documents
 from ctxindex.types import Document, FailedDocument
 
 
@@ -45,4 +44,4 @@ def documents_beside(path: str, questions: str) -> Iterator[Document | FailedDoc
     """
     inside = os.path.relpath(os.path.abspath(questions), os.path.abspath(path))
     outside = inside == os.curdir or inside.split(os.sep)[0] == os.pardir
-    return load_documents(path, exclude=() if outside else ("/" + re.sub(r"([\\*?\[\]])", r"\\\1", inside),))
+    return load_documents(path, exclude=() if outside else (exact_glob(inside),))

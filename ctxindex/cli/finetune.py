@@ -1,0 +1,228 @@
+"""`ctxindex finetune`: train a model to use the context of chunks, on documents with questions."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ctxindex.cli import INTERRUPTED
+from ctxindex.cli.options import (
+    SectionedCommand,
+    chunk_options,
+    device_option,
+    json_option,
+    loading_options,
+    new_model_option,
+    trust_option,
+)
+from ctxindex.cli.output import SOME_FAILED, plural, print_json, print_table
+from ctxindex.cli.training_options import DATA, OUTPUT, context_options, option, training_options
+
+if TYPE_CHECKING:
+    from ctxindex.cli.finetuning import Training
+    from ctxindex.training.finetune import Finetuned
+
+_SHOWN = 10
+
+_PAIRS = "Questions about the documents in DATA: what pairs writes, or lines with the number of a chunk."
+_HELD_OUT = "Share of each source's documents to measure on; 0 for none.  [default: 0.1]"
+_VALIDATION = "A dataset to measure on instead; repeatable."
+_REPLAY = "A dataset to practise beside, each chunk alone, such as one in BEIR's format; repeatable."
+_CHUNKS = "The sets' own chunks, or cut anew.  [default: their own where they are made of chunks]"
+_OUT = "The new model's folder."
+_MERGE = "Shares of the tuned weights, the rest the base's; the best on held-out documents is kept.  [default: 1]"
+_METHOD = "What is trained.  [default: late, or late-interaction where the model is made for it]"
+
+
+@click.command("finetune", cls=SectionedCommand)
+@click.argument("data", nargs=-1, required=True, metavar="DATA...")
+@option(DATA, "--pairs", metavar="FILE", help=_PAIRS)
+@option(DATA, "--held-out", type=float, metavar="SHARE", help=_HELD_OUT)
+@option(DATA, "--validation", multiple=True, metavar="DATASET", help=_VALIDATION)
+@option(DATA, "--replay", multiple=True, metavar="DATASET", help=_REPLAY)
+@option(DATA, "--chunks", type=click.Choice(["given", "cut"]), help=_CHUNKS)
+@option(OUTPUT, "--out", required=True, metavar="DIR", help=_OUT)
+@option(OUTPUT, "--merge", metavar="A,…|sweep", help=_MERGE)
+@option(OUTPUT, "--resume", is_flag=True, help="Go on with the training in the folder, from its last checkpoint.")
+@option(OUTPUT, "--quiet", "-q", is_flag=True, help="No progress.")
+@json_option
+@chunk_options
+@new_model_option
+@option("Model", "--method", type=click.Choice(["late", "late-interaction"]), help=_METHOD)
+@trust_option
+@device_option
+@context_options
+@training_options
+@loading_options
+@click.pass_context
+def command(ctx: click.Context, /, **given: Any) -> None:
+    """Train a model to read chunks in the context of their documents (InSeNT), and write it into a folder.
+
+    \b
+    DATA is
+      datasets as eval takes them, whose answers are spans or chunks: what pairs --out DIR writes, sets of ConTEB, or
+      with --pairs FILE, the documents that its questions are about, as ingest takes them.
+
+    Documents are held out to measure on, never queries. Base and tuned model are measured before and after, and the
+    folder gets a card that says so. ingest, eval and sentence-transformers take the folder as --model.
+
+    A training that was interrupted goes on with --resume. For several devices: accelerate launch -m ctxindex.cli
+    finetune … (not tried on GPUs).
+    """  # noqa: D301  # \b is click's mark for lines that are not to be wrapped
+    from ctxindex.cli.finetuning import is_first_process, prepare, require_packages
+
+    out = Path(given["out"]).expanduser()
+    as_json, first = given.pop("as_json"), is_first_process()
+    quiet = given["quiet"] or not first
+    require_packages(given)
+    training = prepare(given, out)
+    if not quiet:
+        _say_data(training)
+    try:
+        found = _finetune(training, out, given, quiet)
+    except KeyboardInterrupt:
+        if first:
+            click.echo(f"\n{_interrupted(out)}", err=True)
+        ctx.exit(INTERRUPTED)
+    if first:
+        if as_json:
+            print_json(_as_json(found, training))
+        else:
+            _print(found, training)
+    if unreadable(training):
+        ctx.exit(SOME_FAILED)
+
+
+def _finetune(training: Training, out: Path, given: dict[str, Any], quiet: bool) -> Finetuned:
+    from ctxindex.cli.progress import choose_training
+    from ctxindex.training.card import command_line, write_card
+    from ctxindex.training.finetune import finetune
+    from ctxindex.training.watching import Watching
+
+    steps, measuring = choose_training(quiet)
+    line = command_line(["ctxindex", *sys.argv[1:]])
+    try:
+        return finetune(
+            training.plan,
+            training.data,
+            out,
+            resume=given["resume"],
+            device=training.device,
+            threads=training.threads,
+            tensorboard=given["tensorboard"],
+            trust_remote_code=given["trust_remote_code"],
+            callbacks=[] if steps is None else [Watching(steps)],
+            watch=measuring,
+            card=lambda found: write_card(found, training.plan, training.data, line),
+        )
+    finally:
+        for one in (steps, measuring):
+            if one is not None:
+                one.close()
+
+
+def _interrupted(out: Path) -> str:
+    from ctxindex.training.finetune import TRAINING
+    from ctxindex.training.trainer import CHECKPOINTS
+
+    if any((out / TRAINING / CHECKPOINTS).glob("checkpoint-*")):
+        return f"Interrupted. The same command with --resume goes on from the last checkpoint in {out}."
+    return (
+        "Interrupted before the first checkpoint (--save-every says after how many steps there is one): the same "
+        "command with --resume begins anew."
+    )
+
+
+def unreadable(training: Training) -> list[tuple[str, str, str]]:
+    """The source, name and reason of documents that gave no chunk."""
+    data = training.data
+    corpora = [*data.sources.items(), *data.held.items(), *data.replay.items()]
+    return sorted({(name, *failure) for name, corpus in corpora for failure in corpus.unreadable.items()})
+
+
+def _say_data(training: Training) -> None:
+    data = training.data
+    for name, corpus in data.sources.items():
+        held = data.held.get(name)
+        kept = "" if held is None else f"; {_amount(held)} held out"
+        click.echo(f"{name}: {_amount(corpus)} to train on{kept}", err=True)
+    for name, corpus in data.held.items():
+        if name not in data.sources:
+            click.echo(f"{name}: {_amount(corpus)} to measure on", err=True)
+    for name, corpus in data.replay.items():
+        click.echo(f"{name}: {_amount(corpus)} to practise, each chunk alone", err=True)
+    failures = unreadable(training)
+    for name, doc_id, reason in failures[:_SHOWN]:
+        click.echo(f"  failed  {name}: {doc_id}: {reason}", err=True)
+    if len(failures) > _SHOWN:
+        click.echo(f"  failed  … and {len(failures) - _SHOWN:,} more; --json has all of them", err=True)
+
+
+def _amount(corpus: Any) -> str:
+    return f"{plural(len(corpus.documents), 'document')} with {plural(len(corpus.queries), 'question')}"
+
+
+def _as_json(found: Finetuned, training: Training) -> dict[str, Any]:
+    from ctxindex.evaluation.report.machine import plain_json
+    from ctxindex.training.card import differences, measurements
+
+    plan, data = training.plan, training.data
+    values: dict[str, Any] = {
+        "schema": "ctxindex.finetune/1",
+        "folder": str(found.folder),
+        "base": plan.model,
+        "method": plan.encoder.method,
+        "steps": found.steps,
+        "seconds": round(found.seconds, 2),
+        "merged": found.merged,
+        "merges": {f"{share:g}": value for share, value in found.merges.items()},
+        "data": {
+            role: {
+                name: {"documents": len(corpus.documents), "queries": len(corpus.queries)}
+                for name, corpus in corpora.items()
+            }
+            for role, corpora in (("trained", data.sources), ("held_out", data.held), ("replayed", data.replay))
+        },
+        "failed": [
+            {"source": name, "doc_id": doc_id, "reason": reason} for name, doc_id, reason in unreadable(training)
+        ],
+        "results": measurements(found.runs),
+        "differences": differences(found.runs),
+        "history": found.history,
+    }
+    plain: dict[str, Any] = plain_json(values)
+    return plain
+
+
+def _print(found: Finetuned, training: Training) -> None:
+    from ctxindex.training.card import gains, results_rows
+
+    click.echo(f"Trained {plural(found.steps, 'step')} in {found.seconds:.0f} s: {found.folder}")
+    if found.merges:
+        tried = ", ".join(f"{share:g}: {100 * value:.1f}" for share, value in sorted(found.merges.items()))
+        click.echo(f"Kept {found.merged:g} of the tuned weights (nDCG@10 on held-out documents: {tried})")
+    elif found.merged < 1:
+        click.echo(f"Kept {found.merged:g} of the tuned weights, the rest is the base's.")
+    if found.runs:
+        click.echo("\nnDCG@10 on held-out documents (points of 100, [95 % interval])")
+        print_table(results_rows(found.runs))
+        if all(one.high <= 0 for one in gains(found.runs).values()):
+            click.echo(
+                "The tuned model finds less than its base: more documents, --hold, --replay or --merge may help."
+            )
+    else:
+        click.echo("No documents were held out, so nothing is known of what it finds.")
+    _print_next(found, training)
+
+
+def _print_next(found: Finetuned, training: Training) -> None:
+    model = shlex.quote(str(found.folder))
+    documents = " ".join(map(shlex.quote, training.named.data)) if training.named.pairs else "DOCS"
+    dataset = shlex.quote(training.named.validation[0]) if training.named.validation else "OTHER-SET"
+    base = shlex.quote(training.plan.model)
+    click.echo(f"\nNext: ctxindex ingest {documents} --model {model}")
+    click.echo(f"      ctxindex eval {dataset} --model {base} --method independent --compare model={model}")

@@ -1,0 +1,154 @@
+"""From the flags of `ctxindex finetune` to a training: what is read, what is planned, and what has to be there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctxindex.cli.training_options import REPLAY_SHARE, objective_of, parse_merge, schedule_of, shares_of
+from ctxindex.config import SETTINGS, Settings
+from ctxindex.encoding import open_checkpoint
+from ctxindex.encoding.options import make_spec
+from ctxindex.errors import ConfigError, MissingDependencyError
+from ctxindex.evaluation.configuration import CHUNKING
+from ctxindex.evaluation.evaluator import chunker_of
+from ctxindex.indexing import IndexOptions
+from ctxindex.loading import LoadOptions, globs_of
+from ctxindex.loading.values import DEFAULT_MAX_CHARS
+from ctxindex.training.context import in_context
+from ctxindex.training.data import Data, DataOptions, read_data
+
+if TYPE_CHECKING:
+    from ctxindex.evaluation.study import Chunks
+    from ctxindex.training.finetune import Plan
+
+_STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Training:
+    """What was asked for, with the data read: all that `finetune` takes but the folder and who watches."""
+
+    plan: Plan
+    data: Data
+    named: DataOptions
+    device: str
+    threads: int | None
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for all where several train together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def require_packages(given: Mapping[str, Any]) -> None:
+    """Find out what is not installed before anything is read.
+
+    Raises:
+        MissingDependencyError: a package that training, or what was asked of it, needs.
+    """
+    needed = [("accelerate", "train", "training", True)]
+    needed += [("tensorboard", "train", "--tensorboard", given["tensorboard"])]
+    needed += [("peft", "lora", "--lora", given["lora"] is not None)]
+    for package, extra, purpose, asked in needed:
+        if asked and find_spec(package) is None:
+            raise MissingDependencyError(package, extra=extra, purpose=purpose)
+
+
+def prepare(given: Mapping[str, Any], out: Path) -> Training:
+    """Plan the training that the flags describe, and read its data.
+
+    Raises:
+        CtxIndexError: something cannot be used as it is; the message says what to do.
+    """
+    from ctxindex.training.finetune import Plan
+
+    values = dict(given)
+    schedule, objective, shares = schedule_of(values), objective_of(values), shares_of(values)
+    merge = parse_merge(given["merge"])
+    settings = Settings({name: given[name] for name in SETTINGS if name in given})
+    options = IndexOptions(**{name: settings.get(name) for name in IndexOptions.names()})
+    named = _named(given, settings, out, schedule.seed)
+    device, threads, trusted = settings.get("device", "auto"), settings.get("threads"), given["trust_remote_code"]
+    checkpoint = open_checkpoint(options.model_name, trust_remote_code=trusted)
+    chosen = replace(options, dtype=None).encoder_options(device, threads=threads, trust_remote_code=trusted)
+    encoder = in_context(chosen, checkpoint)
+    make_spec(checkpoint, encoder)  # what does not go together is told before anything is read
+    spec = options.chunker_spec()
+    data = read_data(named, chunker_of(spec, options.model_name, trust_remote_code=trusted), spec)
+    data.require(schedule.documents)
+    if schedule.evaluate_every and not data.held:
+        raise ConfigError("--evaluate-every measures on held-out documents: hold some out, or name a --validation")
+    plan = Plan(
+        options.model_name,
+        encoder,
+        spec,
+        objective,
+        schedule,
+        shares,
+        source_shares=source_shares(data, given["replay_share"]),
+        merge=merge,
+    )
+    return Training(plan, data, named, device, threads)
+
+
+def _named(given: Mapping[str, Any], settings: Settings, out: Path, seed: int) -> DataOptions:
+    """The data as it was named.
+
+    Raises:
+        ConfigError: flags that do not go together.
+    """
+    pairs = given["pairs"]
+    files = {name: given[name] for name in ("include", "exclude", "root", "no_ignore", "max_chars")}
+    loading = LoadOptions()
+    if pairs is not None:
+        places = [path for path in given["data"] if path != _STDIN]
+        own = [glob for path in (out, Path(pairs)) for glob in globs_of(path, places)]
+        most = DEFAULT_MAX_CHARS if files["max_chars"] is None else files["max_chars"]
+        root = None if files["root"] is None else Path(files["root"])
+        exclude = [*files["exclude"], *own]
+        loading = LoadOptions.of(files["include"], exclude, root, no_ignore=files["no_ignore"], max_chars=most)
+    elif flag := next((name for name, value in files.items() if value), None):
+        raise ConfigError(f"--{flag.replace('_', '-')} is about files of documents, which go with --pairs FILE")
+    return DataOptions(
+        tuple(given["data"]),
+        pairs,
+        given["held_out"],
+        tuple(given["validation"]),
+        tuple(given["replay"]),
+        _chunks(given, settings),
+        loading,
+        seed,
+    )
+
+
+def _chunks(given: Mapping[str, Any], settings: Settings) -> Chunks | None:
+    chosen: Chunks | None = given["chunks"]
+    flag = next((found.origin for name in CHUNKING if (found := settings.find(name)).origin.startswith("--")), None)
+    if flag is None:
+        return chosen
+    if chosen == "given":
+        raise ConfigError(f"{flag} says how to cut, and --chunks given takes chunks as they are: leave one out")
+    return "cut"
+
+
+def source_shares(data: Data, replayed: float | None) -> dict[str, float] | None:
+    """Of the steps, for each source: by documents, and a fixed part for all that is replayed.
+
+    Raises:
+        ConfigError: a share for nothing.
+    """
+    if not data.replay:
+        if replayed is not None:
+            raise ConfigError("--replay-share is of the sets that --replay names: name one")
+        return None
+    share = REPLAY_SHARE if replayed is None else replayed
+    found: dict[str, float] = {}
+    for corpora, part in ((data.sources, 1 - share), (data.replay, share)):
+        total = sum(len(corpus.documents) for corpus in corpora.values())
+        found |= {name: part * len(corpus.documents) / total for name, corpus in corpora.items()}
+    return found

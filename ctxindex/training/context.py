@@ -1,0 +1,53 @@
+"""How a model is read in training where the user says nothing: in context, as it should be read afterwards.
+
+The head of a document begins every window, its title every row, and the vector of a chunk in its window is mixed with
+that of the chunk alone: windows of a small model hold little of a long document, and what a chunk says by itself should
+not be lost. A model that says of itself how it is to be read is read like that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ctxindex.encoding.fitness import choose_window
+from ctxindex.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ctxindex.encoding.checkpoint import Checkpoint
+    from ctxindex.encoding.options import EncoderOptions
+
+ANCHOR = 64
+"""Tokens of a document's head, or a quarter of the window if that is less."""
+
+BLEND = 0.4
+
+
+def in_context(options: EncoderOptions, checkpoint: Checkpoint) -> EncoderOptions:
+    """The options with these defaults, as far as they go with what is chosen and with the model.
+
+    Raises:
+        ConfigError: a method that reads no context is chosen, or the window is out of its range.
+    """
+    method = options.method or ("late" if checkpoint.colbert is None else "late-interaction")
+    if method == "independent":
+        raise ConfigError("--method independent reads no context to train for: choose late, or late-interaction")
+    options = replace(options, method=method)
+    if checkpoint.trained is not None and checkpoint.trained.method == method:
+        return options
+    defaults = _defaults(options, choose_window(checkpoint, options.max_tokens), method == "late")
+    return replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})
+
+
+def _defaults(options: EncoderOptions, window: int, blends: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    plain = options.pooling in (None, "strict")
+    if options.windows in (None, "window") and options.pooling != "authors-compat":
+        found["anchor"] = min(ANCHOR, window // 4)
+    if options.windows != "token-window" and plain:
+        found["anchor_title"] = True
+    if blends and options.pooling != "authors-compat":
+        found["blend"] = BLEND
+        if plain and options.blend != 0:
+            found["isolated"] = "title"
+    return found

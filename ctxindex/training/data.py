@@ -1,0 +1,253 @@
+"""What a model is trained on: from the names that a user gives to chunked documents with questions.
+
+    read -> cut into chunks -> split by document, or other sets to measure on -> copies taken out
+
+A set is held out by document, never by query, and what is measured on is kept out of all that is trained on: a document
+whose text is held out somewhere is trained on nowhere, whichever source it came from. A query with answers in several
+documents is a question to each of them; on either side of a split it has the answers that are there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctxindex.errors import ConfigError, UsageError
+from ctxindex.evaluation.corpus import Corpus, cut
+from ctxindex.evaluation.dataset import DatasetError
+from ctxindex.evaluation.datasets import open_dataset
+from ctxindex.loading import LoadOptions, load_documents
+from ctxindex.training.pairs.reading import open_pairs
+from ctxindex.training.pairs.split import hold_out, same_text
+
+if TYPE_CHECKING:
+    from ctxindex.evaluation.study import Chunks
+    from ctxindex.spec import ChunkerSpec
+    from ctxindex.types import Chunker
+
+HELD_OUT = 0.1
+"""Share of the documents that is held out where nobody says otherwise."""
+
+_log = logging.getLogger("ctxindex")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained and measured on, each by the name of its source.
+
+    Attributes:
+        sources: trained on: documents that are asked something, with their questions.
+        held: held out of these, by the same names, or sets to measure on by their own; empty where there are none.
+        replay: pairs that need no context, each chunk read alone, trained beside; no name is one of `sources`.
+    """
+
+    sources: Mapping[str, Corpus]
+    held: Mapping[str, Corpus]
+    replay: Mapping[str, Corpus]
+
+    def require(self, batch: int) -> None:
+        """Check that every source fills a batch of so many documents.
+
+        Raises:
+            UsageError: one does not; the message says what to do.
+        """
+        for name, corpus in {**self.sources, **self.replay}.items():
+            count = len(corpus.documents)
+            if count < batch:
+                raise UsageError(
+                    f"{name} has {count} document{'' if count == 1 else 's'} with questions to train on, fewer than a batch "
+                    f"of {batch}: give more documents, hold out less (--held-out), or make batches smaller (--documents "
+                    f"{count})"
+                )
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What a user names.
+
+    Attributes:
+        data: datasets; or with `pairs`, the files and folders that these are about.
+        pairs: a file of pairs.
+        held_out: share of each source's documents to hold out, 0 for none; None takes `HELD_OUT`, or nothing where
+            there is a `validation`.
+        validation: datasets to measure on in its place.
+        replay: datasets of pairs that need no context; sets that rank documents will do.
+        chunks: sets' own chunks or new ones; None takes a set's own where it means them to be ranked.
+        loading: how files become documents, with `pairs`.
+        seed: decides what is held out.
+    """
+
+    data: tuple[str, ...]
+    pairs: str | None = None
+    held_out: float | None = None
+    validation: tuple[str, ...] = ()
+    replay: tuple[str, ...] = ()
+    chunks: Chunks | None = None
+    loading: LoadOptions = field(default_factory=LoadOptions)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.held_out is not None and not 0 <= self.held_out < 1:
+            raise ConfigError(f"--held-out {self.held_out:g}: a share of the documents, 0 to less than 1, as 0.1")
+        if self.held_out and self.validation:
+            raise ConfigError("--held-out and --validation both say what to measure on: leave one out")
+
+    @property
+    def share(self) -> float:
+        """Of the documents, held out."""
+        if self.held_out is not None:
+            return self.held_out
+        return 0.0 if self.validation else HELD_OUT
+
+
+def read_data(options: DataOptions, chunker: Chunker, spec: ChunkerSpec) -> Data:
+    """Read, cut and split what is named.
+
+    What cannot be used (documents that cannot be read, queries that no chunk answers) is left out and told in the log.
+
+    Args:
+        options: what is named.
+        chunker: cuts documents.
+        spec: what describes the chunker.
+
+    Raises:
+        DatasetError: a set cannot be read, or does not say where in its documents the answers are.
+        UsageError: nothing is left to train on, or there is too little to hold anything out.
+    """
+    reader = _Reader(options, chunker, spec)
+    training = [options.pairs] if options.pairs else list(options.data)
+    names = _names([*training, *options.replay])
+    sources = {name: reader.training(given) for name, given in zip(names, training, strict=False)}
+    replay = {name: reader.any(given) for name, given in zip(names[len(training) :], options.replay, strict=True)}
+    if options.validation:
+        held = {
+            name: reader.any(given) for name, given in zip(_names(options.validation), options.validation, strict=True)
+        }
+    else:
+        parted = {name: _parted(name, corpus, options) for name, corpus in sources.items()}
+        if options.share and all(side is None for _, side in parted.values()):
+            raise UsageError(
+                "to hold out documents, at least two different ones of a source must have questions: give more, or "
+                "hold out none with --held-out 0"
+            )
+        sources = {name: rest for name, (rest, _) in parted.items()}
+        held = {name: side for name, (_, side) in parted.items() if side is not None}
+    kept_apart = {same_text(one.document) for corpus in held.values() for one in corpus.documents}
+    return Data(
+        {name: _trainable(name, corpus, kept_apart) for name, corpus in sources.items()},
+        {name: replace(corpus, name=name) for name, corpus in held.items()},
+        {name: _trainable(name, corpus, kept_apart) for name, corpus in replay.items()},
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Makes a corpus of what a user names."""
+
+    options: DataOptions
+    chunker: Chunker
+    spec: ChunkerSpec
+
+    def training(self, given: str) -> Corpus:
+        """A corpus whose queries say where in a document their answers are."""
+        if self.options.pairs is not None:
+            return self._pairs(Path(self.options.pairs))
+        corpus = self.any(given)
+        if corpus.level == "document":
+            raise DatasetError(
+                f"{given} says which documents answer, and not where in them, which training needs to know: "
+                "give it with --replay, to be practised beside other sets"
+            )
+        return corpus
+
+    def any(self, given: str) -> Corpus:
+        """A corpus of any kind."""
+        dataset = open_dataset(given)
+        own = self.options.chunks == "given" or (self.options.chunks is None and dataset.given)
+        return cut(dataset, None if own else self.chunker, None if own else self.spec)
+
+    def _pairs(self, file: Path) -> Corpus:
+        loading = self.options.loading
+        documents = load_documents(
+            self.options.data,
+            include=loading.include,
+            exclude=loading.exclude,
+            no_ignore=loading.no_ignore,
+            root=loading.root,
+            max_chars=loading.max_chars,
+        )
+        return open_pairs(file, documents, file.stem, self.chunker, self.spec)
+
+
+def _names(given: Sequence[str]) -> list[str]:
+    """What sources are called: the last parts of their paths, as many as tell all of them apart.
+
+    Raises:
+        UsageError: one is given twice.
+    """
+    places = [os.path.abspath(one) if os.path.exists(one) else one for one in given]
+    for number, place in enumerate(places):
+        if place in places[:number]:
+            raise UsageError(f"{given[number]} is given twice")
+    parts = [place.removesuffix(".jsonl").strip("/").split("/") for place in places]
+    # A name on the hub stays whole: owner/name.
+    least = [1 if os.path.exists(one) else len(own) for one, own in zip(given, parts, strict=True)]
+    for more in range(max(map(len, parts), default=0)):
+        names = ["/".join(own[-(count + more) :]) for own, count in zip(parts, least, strict=True)]
+        if len(set(names)) == len(names):
+            return names
+    return places
+
+
+def _parted(name: str, corpus: Corpus, options: DataOptions) -> tuple[Corpus, Corpus | None]:
+    """What is trained on of a source, and what is held out of it: nothing where it has too few documents."""
+    if not options.share:
+        return corpus, None
+    asked = {owner for query in range(len(corpus.queries)) for owner in corpus.gold_documents(query)}
+    documents = [one.document for one in corpus.documents]
+    try:
+        held = hold_out(documents, {corpus.document_names[owner] for owner in asked}, options.share, options.seed)
+    except UsageError:
+        _log.warning("%s: no document is held out, since fewer than two different ones have questions", name)
+        return corpus, None
+    inside = {number for number, doc_id in enumerate(corpus.document_names) if doc_id in held}
+    return _part(corpus, set(range(len(documents))) - inside), _part(corpus, inside)
+
+
+def _trainable(name: str, corpus: Corpus, kept_apart: set[str]) -> Corpus:
+    """The documents of a corpus that are asked something, without copies of what is held out.
+
+    Raises:
+        UsageError: there is none.
+    """
+    copies = {number for number, one in enumerate(corpus.documents) if same_text(one.document) in kept_apart}
+    if copies:
+        _log.warning("%s: %d documents are not trained on, because their texts are held out", name, len(copies))
+    if corpus.unanswerable:
+        _log.warning("%s: %d queries are not trained on, because no chunk answers them", name, corpus.unanswerable)
+    asked = {owner for query in range(len(corpus.queries)) for owner in corpus.gold_documents(query)} - copies
+    if not asked:
+        why = "all that have questions are held out" if copies else "no chunk of any answers a query"
+        raise UsageError(f"{name} has no document to train on: {why}")
+    return replace(_part(corpus, asked), name=name)
+
+
+def _part(corpus: Corpus, documents: set[int]) -> Corpus:
+    """The corpus of some documents, by number, with the queries and answers that are in them."""
+    owners: Sequence[int] = range(len(corpus.documents)) if corpus.level == "document" else corpus.owners.tolist()
+    gold = [{number: grade for number, grade in own.items() if owners[number] in documents} for own in corpus.gold]
+    doc_ids = {corpus.document_names[number] for number in documents}
+    queries = tuple(
+        replace(
+            query,
+            spans=tuple(span for span in query.spans if span.doc_id in doc_ids),
+            grades={doc_id: grade for doc_id, grade in query.grades.items() if doc_id in doc_ids},
+        )
+        for query in corpus.queries
+    )
+    inside = replace(corpus, queries=queries, gold=tuple(gold))
+    return inside.part(documents, [number for number, own in enumerate(gold) if own])
