@@ -15,7 +15,17 @@ from ctxindex.training.model import ContextualModel
 from ctxindex.training.objective import Objective, blended, cut_parts
 from ctxindex.training.sampling import Batch, Sampler
 from tests.training.toys import assert_same_gradients, documents, gradients, tiny_model
-from tests.training.two_processes import BUDGET, LIMITS, OBJECTIVE, OPTIONS, RUNS, SHARES, own_vectors, run_two, schedule
+from tests.training.two_processes import (
+    BUDGET,
+    LIMITS,
+    OBJECTIVE,
+    OPTIONS,
+    RUNS,
+    SHARES,
+    own_vectors,
+    run_two,
+    schedule,
+)
 
 
 @pytest.fixture(scope="module")

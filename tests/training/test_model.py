@@ -88,7 +88,7 @@ def check_documents(encoder: LocalEncoder, model: ContextualModel) -> None:
         given = readings(encoder, source)
         with torch.no_grad():
             views = model.vectors(given)
-        found = views[0] if len(views) == 1 else blended(*views, encoder.spec.blend)
+        found = views[0] if len(views) == 1 else blended(views[0], views[1], encoder.spec.blend)
         expected = expected_of(encoder, source)
         np.testing.assert_allclose(found.rows, expected.vectors, atol=1e-5)
         assert found.lengths == expected.lengths
@@ -165,8 +165,9 @@ def test_all_that_makes_vectors_learns(folders: dict[str, Path]) -> None:
     vectors[:, 0].sum().backward()
     without = {name for name, weight in model.named_parameters() if weight.grad is None}
     assert without == {"transformer.pooler.dense.weight", "transformer.pooler.dense.bias"}
-    assert {name: tuple(one.shape) for name, one in model.layers[2].named().items()} == {"linear.weight": (24, 24)}
-    assert set(model.layers[1].named()) == {"norm.weight", "norm.bias"}
+    layers: list[Any] = list(model.layers)
+    assert {name: tuple(one.shape) for name, one in layers[2].named().items()} == {"linear.weight": (24, 24)}
+    assert set(layers[1].named()) == {"norm.weight", "norm.bias"}
 
 
 def test_a_chunk_without_a_place_is_refused(folders: dict[str, Path]) -> None:

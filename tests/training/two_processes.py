@@ -51,7 +51,8 @@ def run_two(folder: Path, into: Path) -> list[dict[str, Any]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started: Any = torch.multiprocessing.spawn(_run, (port, folder, into), nprocs=2, join=False)  # type: ignore[no-untyped-call]
+    multiprocessing: Any = torch.multiprocessing  # exports nothing by name
+    started = multiprocessing.spawn(_run, (port, folder, into), nprocs=2, join=False)
     until = time.monotonic() + _PATIENCE
     while not started.join(timeout=1):
         if time.monotonic() > until:
