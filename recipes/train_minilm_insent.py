@@ -3,13 +3,13 @@
     python recipes/train_minilm_insent.py DATA [--seed N] [--steps N] [--threads N] [--out FOLDER] [--ship]
 
 DATA holds the training sets (contracts, health pages, clinical trials, meetings), each a folder with documents.jsonl
-and queries.jsonl. One seed takes about an hour on two cores. A run that was stopped goes on where it stood when the same
-command is given again. `--ship` writes the difference to MiniLM's weights into the package, with its settings and card.
+and queries.jsonl. A run that was stopped goes on where it stood when the same command is given again. `--ship` writes
+the difference to MiniLM's weights into the package, with its settings and card.
 
 What is particular to this training:
 
-- *Both views.* A chunk's vector is a blend of one from its window and one of the chunk alone, behind the document's title.
-  The loss is taken on the blend; in some steps on one of both, so that each is of use by itself.
+- *Both views.* A chunk's vector is a blend of one from its window and one of the chunk alone, behind the document's
+  title. The loss is taken on the blend; in some steps on one of both, so that each is of use by itself.
 - *Queries of two kinds.* Those of the sets mostly name their document, and teach that a chunk is of its document.
   Clozes, words of a sentence of a chunk, name nothing, and keep what the chunk says from being lost.
 - *Nothing is forgotten.* Isolated chunks and queries are held near what MiniLM made of them.

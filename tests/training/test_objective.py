@@ -1,4 +1,4 @@
-"""The loss of a step and its gradient: against a version in float64, and with a gradient cache of any size."""
+"""The loss of a step and its gradient: against the formulas in float64, and with a gradient cache of any size."""
 
 from __future__ import annotations
 
@@ -48,9 +48,10 @@ def late_interaction(folder: Path) -> Loaded:
 def base(folder: Path, dense: Loaded) -> ContextualModel:
     """Another model than the one trained, so that it holds something."""
     _, model = tiny_model(folder / "bert", blend=0.4, isolated="title", anchor=6)
+    generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for weight in model.parameters():
-            weight += torch.randn_like(weight, generator=None) * 0.02
+            weight.add_(torch.randn(weight.shape, generator=generator) * 0.02)
     return model
 
 
