@@ -36,8 +36,8 @@ from transformers import TrainerCallback
 from benchmarks.processes import ROOT
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding import load_encoder, open_checkpoint
-from ctxindex.encoding.options import EncoderOptions
 from ctxindex.encoding.known_models import find_folder
+from ctxindex.encoding.options import EncoderOptions
 from ctxindex.loading import load_documents
 from ctxindex.spec import ChunkerSpec
 from ctxindex.types import ChunkedDocument, Document

@@ -91,6 +91,7 @@ _TRAINING = (
         help=f"Mean over documents, or over queries.  [default: {_INSENT.average}]",
     ),
     _number(TRAINING, _OBJECTIVE, "hold", "Weight of what keeps chunks alone and queries where the base has them."),
+    _number(TRAINING, _OBJECTIVE, "distil", "Weight of what draws the vector in context to the blend."),
     _number(
         TRAINING,
         _SHARES,
@@ -189,7 +190,8 @@ def objective_of(given: dict[str, Any]) -> ObjectiveOptions:
     """
     insent = {"lambda_seq": given["lambda"], "tau": given["tau"], "average": given["average"]}
     chosen = InsentOptions(**{name: value for name, value in insent.items() if value is not None})
-    return ObjectiveOptions(chosen, **({} if given["hold"] is None else {"hold": given["hold"]}))
+    weights = {name: given[name] for name in ("hold", "distil") if given[name] is not None}
+    return ObjectiveOptions(chosen, **weights)
 
 
 def shares_of(given: dict[str, Any]) -> Shares:

@@ -246,7 +246,8 @@ def _differentiable() -> Any:
         @staticmethod
         def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
             packing, heads, factor, shifted, reach = ctx.made
-            done = _Pass(packing, heads, factor, *ctx.saved_tensors, shifted)
+            query, key, value, result, total = ctx.saved_tensors
+            done = _Pass(packing, heads, factor, query, key, value, result, total, shifted)
             return (*done.backward(gradients[0], reach), None, None, None)
 
     return PackedProducts

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -32,6 +33,8 @@ from ctxindex.spec import EncoderSpec
 from ctxindex.types import MULTIVECTOR_NUMBERS, ChunkedDocument
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from ctxindex.encoding.colbert import ColbertLayout
     from ctxindex.encoding.options import EncoderOptions
     from ctxindex.encoding.tokenizer import Ids
@@ -98,6 +101,19 @@ class LateInteractionEncoder(LocalEncoder):
             )
         return cast("TokenBackbone", self._backbone)
 
+    def document_rows(self, source: ChunkedDocument) -> list[Row]:
+        """See `LocalEncoder.document_rows`: tokens whose vectors are left out are in no place."""
+        rows = super().document_rows(source)
+        return [self._without_skipped(row) for row in rows] if len(self._skipped) else rows
+
+    def _without_skipped(self, row: Row) -> Row:
+        runs = [
+            (run, context)
+            for place, context in zip(row.places, row.context, strict=True)
+            for run in _runs(place, np.isin(row.ids[place.start : place.end], self._skipped))
+        ]
+        return replace(row, places=tuple(run for run, _ in runs), context=tuple(context for _, context in runs))
+
     def query_rows(self, queries: Sequence[str]) -> list[Row]:
         """See `LocalEncoder.query_rows`: every place is a token whose vector is scored."""
         return [self._query_row(ids) for ids in self._query_ids(queries, self._layout.query_marker.lead)]
@@ -135,6 +151,12 @@ class LateInteractionEncoder(LocalEncoder):
         """For each row the vectors of all its tokens, (tokens, dim) float32."""
         ids = [row.ids for row in rows]
         return self.load().token_vectors(ids, list(map(len, ids)))
+
+
+def _runs(place: Place, skipped: npt.NDArray[np.bool_]) -> list[Place]:
+    """The stretches of a place, (its tokens,), that are not skipped; the place itself where all of it is."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], skipped, [True]]))) + place.start
+    return [Place(place.chunk, start, end) for start, end in edges.reshape(-1, 2).tolist()] or [place]
 
 
 def _placed(row: Row, vectors: FloatArray) -> FloatArray:

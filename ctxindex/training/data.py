@@ -58,10 +58,10 @@ class Data:
         for name, corpus in {**self.sources, **self.replay}.items():
             count = len(corpus.documents)
             if count < batch:
-                noun = "document" if count == 1 else "documents"
+                documents = "document" if count == 1 else "documents"
                 raise UsageError(
-                    f"{name} has {count} {noun} with questions to train on, fewer than a batch of {batch}: give more "
-                    f"documents, hold out less (--held-out), or make batches smaller (--documents {count})"
+                    f"{name} has {count} {documents} with questions to train on, fewer than a batch of {batch}: give "
+                    f"more documents, hold out less (--held-out), or make batches smaller (--documents {count})"
                 )
 
 

@@ -90,7 +90,7 @@ class ContextualModel(torch.nn.Module):
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
             elif isinstance(getattr(module, "attention_dropout", None), float):
-                module.attention_dropout = 0.0  # type: ignore[assignment]  # a number, which layers hand to attention
+                module.attention_dropout = 0.0  # a number, which the layer hands to its attention
         layers = checkpoint.colbert.dense if checkpoint.colbert else checkpoint.layers
         self.token_layers = torch.nn.ModuleList(map(trainable, checkpoint.token_layers))
         self.layers = torch.nn.ModuleList(map(trainable, layers))

@@ -2,10 +2,13 @@
 
     chunk   = normalize((1 - b) u + b v)        u in its window, v alone
     loss    = InSeNT(chunks, queries) + hold (mean of 1 - cos(v, v of the base) + mean of 1 - cos(q, q of the base))
+              + distil (mean of 1 - cos(u, chunk as it is))
 
 Trained through the blend, u learns what v lacks: the document. The second term is for what a chunk says by itself,
 which the base model knew from far more data; it is not put on u, which is to change. A chunk read alone and untitled
 cannot tell which document it is of, so a step of such chunks has the in-sequence term only.
+
+The third term draws u to the blend, which stands still for it, so that at last one pass may do where two were trained.
 
 A step runs in one pass, or with a *gradient cache*, in parts of few tokens: all vectors first, without a graph; the
 loss and its gradient on them; then each part again, with its graph, which that gradient goes into. The result is the
@@ -90,6 +93,10 @@ class Objective:
         if batch.named:
             log |= {"l_batch": found.l_batch, "accuracy": found.accuracy}
         total = found.loss
+        if self._options.distil and len(views) == 2:
+            apart = 1 - (views[0].rows * chunks.rows.detach()).sum(dim=1).mean()
+            log["apart"] = apart.detach()
+            total = total + self._options.distil * apart
         if held:
             away = [1 - (one * other).sum(dim=1).mean() for one, other in zip(made[-len(held) :], held, strict=True)]
             log["away"] = torch.stack(away).detach().mean()

@@ -49,7 +49,7 @@ class InsentOptions:
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveOptions:
-    """The loss of a step, see `objective`; `hold` is the weight of the second term.
+    """The loss of a step, see `objective`: `hold` and `distil` are the weights of its further terms.
 
     Raises:
         ConfigError: a weight below 0.
@@ -57,10 +57,12 @@ class ObjectiveOptions:
 
     insent: InsentOptions = field(default_factory=InsentOptions)
     hold: float = 0.0
+    distil: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.hold < float("inf"):
-            raise ConfigError(f"the weight {self.hold} that holds the model must be 0 or more")
+        for name in ("hold", "distil"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"--{name} {getattr(self, name)} is a weight, 0 or more")
 
 
 @dataclass(frozen=True, slots=True)

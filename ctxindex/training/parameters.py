@@ -1,8 +1,8 @@
-"""Which weights a training changes, and what is kept of a pass to find their gradients: as a schedule says."""
+"""Which weights a training changes, and how much of a pass is kept for their gradients, as a schedule says."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -31,10 +31,16 @@ def choose_parameters(model: ContextualModel, schedule: Schedule) -> None:
     if schedule.freeze_embeddings:
         model.transformer.get_input_embeddings().requires_grad_(False)
     if schedule.gradient_checkpointing:
-        try:
-            model.transformer.gradient_checkpointing_enable({"use_reentrant": False})
-        except ValueError:
-            raise ConfigError(
-                f"--gradient-checkpointing does not go with {type(model.transformer).__name__}: choose a smaller "
-                "--mini-batch-tokens instead"
-            ) from None
+        _compute_again(model.transformer)
+
+
+def _compute_again(transformer: Any) -> None:
+    # transformers renamed it within release 5, and warns of the old name.
+    enable = getattr(transformer, "activation_checkpointing_enable", None) or transformer.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError:
+        raise ConfigError(
+            f"--gradient-checkpointing does not go with {type(transformer).__name__}: a smaller --mini-batch-tokens "
+            "spares memory with any model"
+        ) from None

@@ -8,6 +8,7 @@ documents, not a loss. On several devices each takes every n-th batch.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.utils import is_accelerate_available
 
 from ctxindex.encoding.runtime import choose_dtype
 from ctxindex.errors import MissingDependencyError
@@ -171,7 +171,7 @@ def make_trainer(
         ConfigError: batches that cannot be drawn; see `draw_batches`.
         MissingDependencyError: the extra `train` is not installed.
     """
-    if not is_accelerate_available():
+    if importlib.util.find_spec("accelerate") is None:
         raise MissingDependencyError("accelerate", extra="train", purpose="training")
     watched = validate is not None and schedule.evaluate_every > 0
     arguments = _arguments(schedule, sum(sources.values()), folder, device, watched=watched)
@@ -196,13 +196,13 @@ def make_trainer(
 
 def _tensorboard(folder: Path) -> TrainerCallback:
     """Writes what TensorBoard draws into the folder."""
-    from transformers.integrations import TensorBoardCallback
+    if importlib.util.find_spec("tensorboard") is None:
+        raise MissingDependencyError("tensorboard", extra="train", purpose="--tensorboard")
+    from transformers.integrations import integration_utils
 
-    try:
-        callback = TensorBoardCallback()
-    except RuntimeError:
-        raise MissingDependencyError("tensorboard", extra="train", purpose="--tensorboard") from None
-    callback.logging_dir = str(folder)
+    make: Any = integration_utils.TensorBoardCallback  # without types
+    callback: TrainerCallback = make()
+    callback.logging_dir = str(folder)  # type: ignore[attr-defined]
     return callback
 
 

@@ -27,6 +27,13 @@ from tests.encoding.tiny import save_sentence_transformer
 from tests.training.sets import PLACES, pair, write_beir, write_documents, write_jsonl, write_set
 from tests.training.test_card import HISTORY, runs_of
 
+_ALL = (
+    "--epochs 3 --steps 7 --documents 2 --document-windows 5 --queries 6 --clozes 3 --learning-rate 1e-4 --warmup 0.2 "
+    "--weight-decay 0 --lambda 0.3 --tau 0.1 --average micro --hold 0.5 --distil 0.25 --withhold-titles 0.1 "
+    "--skip-contextual 0.2 --skip-isolated 0.3 --lora 4 --freeze-embeddings --precision float32 --mini-batch-tokens 512 "
+    "--gradient-checkpointing --gather-negatives --seed 9 --evaluate-every 3 --patience 2 --save-every 5 --tensorboard "
+    "--merge 1,0.5 --anchor 0 --no-anchor-title --blend 0.1 --isolated chunk --device cpu --threads 1 --resume"
+)
 CHUNKS = ("--chunk-size", "48", "--chunk-unit", "chars", "--chunker", "recursive")
 
 
@@ -108,29 +115,7 @@ def test_what_is_not_said_is_the_default(work: Path, asked: Asked) -> None:
 
 
 def test_every_flag_arrives(work: Path, asked: Asked) -> None:
-    train(
-        *(
-            "--epochs",
-            "3",
-            "--steps",
-            "7",
-            "--documents",
-            "2",
-            "--document-windows",
-            "5",
-            "--queries",
-            "6",
-            "--clozes",
-            "3",
-        ),
-        *("--learning-rate", "1e-4", "--warmup", "0.2", "--weight-decay", "0", "--lambda", "0.3", "--tau", "0.1"),
-        *("--average", "micro", "--hold", "0.5", "--withhold-titles", "0.1", "--skip-contextual", "0.2"),
-        *("--skip-isolated", "0.3", "--lora", "4", "--freeze-embeddings", "--precision", "float32"),
-        *("--mini-batch-tokens", "512", "--gradient-checkpointing", "--gather-negatives", "--seed", "9"),
-        *("--evaluate-every", "3", "--patience", "2", "--save-every", "5", "--tensorboard", "--merge", "1,0.5"),
-        *("--anchor", "0", "--no-anchor-title", "--blend", "0.1", "--isolated", "chunk", "--device", "cpu"),
-        *("--threads", "1", "--resume"),
-    )
+    train(*_ALL.split())
     plan = asked.plan
     assert plan.schedule == Schedule(
         epochs=3,
@@ -153,7 +138,9 @@ def test_every_flag_arrives(work: Path, asked: Asked) -> None:
         patience=2,
         save_every=5,
     )
-    assert plan.objective == ObjectiveOptions(InsentOptions(lambda_seq=0.3, tau=0.1, average="micro"), hold=0.5)
+    assert plan.objective == ObjectiveOptions(
+        InsentOptions(lambda_seq=0.3, tau=0.1, average="micro"), hold=0.5, distil=0.25
+    )
     assert (plan.shares, plan.merge) == (Shares(0.1, 0.2, 0.3), (0.5, 1.0))
     encoder = plan.encoder
     assert (encoder.anchor, encoder.anchor_title, encoder.blend, encoder.isolated) == (0, False, 0.1, "chunk")
@@ -167,7 +154,7 @@ def test_defaults_in_the_help_are_those_of_the_code() -> None:
     for holder, flags in (
         (Schedule(), {one.name: one.name for one in fields(Schedule)} | {"windows": "document_windows"}),
         (InsentOptions(), {"lambda_seq": "lambda", "tau": "tau", "average": "average"}),
-        (ObjectiveOptions(), {"hold": "hold"}),
+        (ObjectiveOptions(), {"hold": "hold", "distil": "distil"}),
     ):
         for name, flag in flags.items():
             value = getattr(holder, name)

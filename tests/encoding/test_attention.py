@@ -178,12 +178,16 @@ def test_gradients(monkeypatch: pytest.MonkeyPatch, sdpa: bool, window: int | No
     monkeypatch.setattr(attention_products, "_CACHED", cached)
     monkeypatch.setattr(attention_products, "_LEAST_QUERIES", 7)
     packing = Packing((70, 69, 33, 20, 1), (70, 12, 33, 20, 1))
-    found = [part.detach().requires_grad_() for part in parts(packing, torch.float32, spread=spread, kv_heads=1)]
-    expected = [part.detach().double().requires_grad_() for part in found]
+    query, key, value = (
+        part.detach().requires_grad_() for part in parts(packing, torch.float32, spread=spread, kv_heads=1)
+    )
+    wide_query, wide_key, wide_value = (part.detach().double().requires_grad_() for part in (query, key, value))
     pull = torch.randn(1, packing.tokens, HEADS, SIZE, generator=torch.Generator().manual_seed(1))
-    attended, _ = packed_attention(NOWHERE, *found, None, packing=packing, sliding_window=window)
-    (attended[:, : packing.tokens] * pull).sum().backward()
-    (defined(*expected, packing, window)[:, : packing.tokens] * pull).sum().backward()
+    attended, _ = packed_attention(NOWHERE, query, key, value, None, packing=packing, sliding_window=window)
+    torch.autograd.backward((attended[:, : packing.tokens] * pull).sum())
+    wide = defined(wide_query, wide_key, wide_value, packing, window)
+    torch.autograd.backward((wide[:, : packing.tokens] * pull).sum())
+    found, expected = (query, key, value), (wide_query, wide_key, wide_value)
     for one, other in zip(found, expected, strict=True):
         assert one.grad is not None
         assert other.grad is not None

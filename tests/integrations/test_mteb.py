@@ -13,7 +13,7 @@ from typing import Any
 import mteb
 import numpy as np
 import pytest
-from datasets import Dataset  # type: ignore[import-untyped]
+from datasets import Dataset
 from mteb.abstasks import AbsTaskRetrieval
 from mteb.models import SearchProtocol
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,14 @@ def expected_of(encoder: LocalEncoder, source: ChunkedDocument) -> EncodedDocume
     return made
 
 
-def check_documents(encoder: LocalEncoder, model: ContextualModel) -> None:
-    for source in sources():
+def check_documents(
+    encoder: LocalEncoder, model: ContextualModel, chosen: Sequence[ChunkedDocument] | None = None
+) -> None:
+    for source in chosen or sources():
         given = readings(encoder, source)
         with torch.no_grad():
             views = model.vectors(given)
-        found = views[0] if len(views) == 1 else blended(*views, encoder.spec.blend)
+        found = views[0] if len(views) == 1 else blended(views[0], views[1], encoder.spec.blend)
         expected = expected_of(encoder, source)
         np.testing.assert_allclose(found.rows, expected.vectors, atol=1e-5)
         assert found.lengths == expected.lengths
@@ -122,6 +125,36 @@ def test_models_of_other_kinds(folders: dict[str, Path], name: str) -> None:
 def test_late_interaction(folders: dict[str, Path], name: str) -> None:
     encoder, model = loaded(folders[name], max_tokens=48, **TITLED)
     check_documents(encoder, model)
+    check_queries(encoder, model)
+
+
+def overlapping(source: ChunkedDocument) -> ChunkedDocument:
+    """Every chunk reaches into the next but one."""
+    text, starts = source.document.text, [chunk.start for chunk in source.chunks]
+    ends = [*starts[2:], len(text), len(text)]
+    chunks = [
+        replace(chunk, end=end, text=text[chunk.start : end]) for chunk, end in zip(source.chunks, ends, strict=False)
+    ]
+    return replace(source, chunks=tuple(chunks))
+
+
+@pytest.mark.parametrize("name", ["bert", "pylate"])
+def test_chunks_that_overlap_take_turns_in_windows(folders: dict[str, Path], name: str) -> None:
+    method = {} if name == "pylate" else {"method": "late"}
+    encoder, model = loaded(folders[name], max_tokens=48, join="raw", windows="token-window", **method)
+    source = overlapping(sources()[0])
+    owners = [place.chunk for row in encoder.document_rows(source) for place in row.places]
+    assert owners != sorted(owners)
+    check_documents(encoder, model, [source])
+
+
+def test_tokens_that_a_model_skips(folders: dict[str, Path]) -> None:
+    encoder, model = loaded(folders["pylate"], max_tokens=48, skiplist="model")
+    plain, _ = loaded(folders["pylate"], max_tokens=48)
+    punctuated = chunked("a", ["napoleon , born . . in corsica ,", ", .", ", law"])
+    found, kept = (readings(one, punctuated)[0].lengths for one in (encoder, plain))
+    assert (kept[0] - found[0], kept[1] - found[1], kept[2] - found[2]) == (4, 0, 1)
+    check_documents(encoder, model, [punctuated, *sources()])
     check_queries(encoder, model)
 
 
@@ -165,8 +198,9 @@ def test_all_that_makes_vectors_learns(folders: dict[str, Path]) -> None:
     vectors[:, 0].sum().backward()
     without = {name for name, weight in model.named_parameters() if weight.grad is None}
     assert without == {"transformer.pooler.dense.weight", "transformer.pooler.dense.bias"}
-    assert {name: tuple(one.shape) for name, one in model.layers[2].named().items()} == {"linear.weight": (24, 24)}
-    assert set(model.layers[1].named()) == {"norm.weight", "norm.bias"}
+    layers: list[Any] = list(model.layers)
+    assert {name: tuple(one.shape) for name, one in layers[2].named().items()} == {"linear.weight": (24, 24)}
+    assert set(layers[1].named()) == {"norm.weight", "norm.bias"}
 
 
 def test_a_chunk_without_a_place_is_refused(folders: dict[str, Path]) -> None:

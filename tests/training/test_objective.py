@@ -1,4 +1,4 @@
-"""The loss of a step and its gradient: against a version in float64, and with a gradient cache of any size."""
+"""The loss of a step and its gradient: against the formulas in float64, and with a gradient cache of any size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ctxindex.training.sampling import Batch, Limits, Question, Shares, Training
 from tests.encoding.test_colbert import PYLATE, pylate
 from tests.training.toys import assert_same_gradients, batch_of, documents, gradients, loaded, tiny_model
 
-HELD = ObjectiveOptions(InsentOptions(lambda_seq=0.3), hold=0.7)
+HELD = ObjectiveOptions(InsentOptions(lambda_seq=0.3), hold=0.7, distil=0.4)
 Loaded = tuple[LocalEncoder, ContextualModel]
 
 
@@ -48,9 +48,10 @@ def late_interaction(folder: Path) -> Loaded:
 def base(folder: Path, dense: Loaded) -> ContextualModel:
     """Another model than the one trained, so that it holds something."""
     _, model = tiny_model(folder / "bert", blend=0.4, isolated="title", anchor=6)
+    generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for weight in model.parameters():
-            weight += torch.randn_like(weight, generator=None) * 0.02
+            weight.add_(torch.randn(weight.shape, generator=generator) * 0.02)
     return model
 
 
@@ -120,7 +121,7 @@ class WrittenOut:
         return [self.items(one)[0] for one in batch.queries]
 
     def loss(self, batch: Batch, options: ObjectiveOptions, base: WrittenOut | None = None) -> torch.Tensor:
-        """InSeNT with macro means and masked positives, and the term that holds the model."""
+        """InSeNT with macro means and masked positives, the hold on the model, and what draws both views together."""
         chosen = options.insent
         documents, queries = self.chunks(batch), self.queries(batch)
         first = [sum(batch.counts[:number]) for number in range(len(batch.counts))]
@@ -146,6 +147,10 @@ class WrittenOut:
                 terms.append(chosen.lambda_seq * l_seq + (1 - chosen.lambda_seq) * l_batch)
             of_document.setdefault(asked, []).append(torch.stack(terms).mean())
         total = torch.stack([torch.stack(terms).mean() for terms in of_document.values()]).mean()
+        if options.distil and batch.contextual and batch.isolated:
+            contextual = torch.cat([vector for part in batch.contextual for vector in self.items(part)])
+            mixed = torch.cat([vector for part in documents for vector in part]).detach()
+            total = total + options.distil * (1 - (contextual * mixed).sum(1).mean())
         return total + options.hold * self.away(batch, base) if base is not None else total
 
     def away(self, batch: Batch, base: WrittenOut) -> torch.Tensor:
@@ -306,5 +311,6 @@ def test_what_cannot_be_is_refused(dense: Loaded) -> None:
     with pytest.raises(ValueError, match="needs the one that it was"):
         Objective(model, HELD)
     for weight in (-0.1, float("inf"), float("nan")):
-        with pytest.raises(ConfigError, match="holds the model"):
-            ObjectiveOptions(hold=weight)
+        for name in ("hold", "distil"):
+            with pytest.raises(ConfigError, match=f"--{name} .* is a weight"):
+                ObjectiveOptions(**{name: weight})

@@ -1,4 +1,4 @@
-"""What a step reads: the windows of inference, answers inside of them, and what is known to be an answer as well."""
+"""What a step reads: the windows of inference, the answers in them, and what is known to answer as well."""
 
 from __future__ import annotations
 
