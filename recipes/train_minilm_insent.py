@@ -48,13 +48,13 @@ def plan(seed: int, steps: int) -> Plan:
         model=MINILM,
         encoder=READ,
         chunker=CHUNKS,
-        objective=ObjectiveOptions(InsentOptions(lambda_seq=0.3), hold=0.5),
+        objective=ObjectiveOptions(InsentOptions(lambda_seq=0.4), hold=0.2),
         schedule=Schedule(
             steps=steps,
             documents=6,
-            windows=2,
+            windows=3,
             queries=6,
-            clozes=4,
+            clozes=2,
             learning_rate=1e-4,
             freeze_embeddings=True,
             precision="bfloat16",
@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path, help="the folder of the training sets")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--held-out", type=float, default=0.05, help="share of the documents that are measured on")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--out", type=Path, default=None, help="default: build/minilm-insent-SEED")

@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from ctxindex.encoding.runtime import choose_dtype
+from ctxindex.encoding.runtime import choose_dtype, resolve_device
 from ctxindex.errors import MissingDependencyError
 from ctxindex.training.batches import Draw, draw_batches
 from ctxindex.training.gathering import gather_others
@@ -221,7 +221,7 @@ def _arguments(schedule: Schedule, documents: int, folder: Path, device: str, *,
         max_grad_norm=schedule.max_norm,
         bf16=precision == "bfloat16",
         fp16=precision == "float16",
-        use_cpu=device == "cpu",
+        use_cpu=resolve_device(device).type == "cpu",
         seed=schedule.seed,
         eval_strategy="steps" if watched else "no",
         eval_steps=every,
