@@ -135,7 +135,7 @@ class Index:
             anchor: how many of the document's first tokens every later window begins with.
             anchor_title: begin every window with the document's title.
             blend: weight of the vector of the chunk alone, from 0 to less than 1.
-            isolated: what that vector is made of: chunk, or title (and chunk).
+            isolated: what that vector is made of: chunk, title (and chunk), or opening (title, else the first tokens).
             dims: how many numbers of a vector to keep.
             force_mean: take means of a model that was not trained for them.
             dtype: of the forward pass: float32, bfloat16 or float16; auto for the fastest that keeps the quality here.

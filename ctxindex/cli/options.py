@@ -173,7 +173,7 @@ _ENCODER = (
         CONTEXT,
         "--isolated",
         type=click.Choice(ISOLATED),
-        help="With --blend: the chunk alone, or with its title.  [default: chunk]",
+        help="With --blend, the chunk alone, behind its title, or behind title or else opening.  [default: chunk]",
     ),
     _option(
         CONTEXT,

@@ -28,7 +28,7 @@ SWEEP = (0.25, 0.5, 0.75, 1.0)
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
-_CONTEXT = {"anchor": "64", "anchor_title": "yes", "blend": "0.4", "isolated": "title"}
+_CONTEXT = {"anchor": "64", "anchor_title": "yes", "blend": "0.6", "isolated": "opening"}
 """Defaults in training, in words: those of `ctxindex.training.context`."""
 
 _DEFAULT = re.compile(r" +\[default: [^\]]*\]$")

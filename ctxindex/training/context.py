@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ANCHOR = 64
 """Tokens of a document's head, or a quarter of the window if that is less."""
 
-BLEND = 0.4
+BLEND = 0.6
 
 
 def in_context(options: EncoderOptions, checkpoint: Checkpoint) -> EncoderOptions:
@@ -49,5 +49,5 @@ def _defaults(options: EncoderOptions, window: int, blends: bool) -> dict[str, A
     if blends and options.pooling != "authors-compat":
         found["blend"] = BLEND
         if plain and options.blend != 0:
-            found["isolated"] = "title"
+            found["isolated"] = "opening"
     return found

@@ -45,7 +45,7 @@ class Schedule:
     documents: int = 4
     windows: int = 4
     queries: int = 16
-    clozes: int = 0
+    clozes: int = 2
     learning_rate: float = 5e-5
     warmup: float = 0.05
     weight_decay: float = 0.01
