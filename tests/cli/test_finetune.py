@@ -28,11 +28,12 @@ from tests.training.sets import PLACES, pair, write_beir, write_documents, write
 from tests.training.test_card import HISTORY, runs_of
 
 _ALL = (
-    "--epochs 3 --steps 7 --documents 2 --document-windows 5 --queries 6 --clozes 3 --learning-rate 1e-4 --warmup 0.2 "
-    "--weight-decay 0 --lambda 0.3 --tau 0.1 --average micro --hold 0.5 --distil 0.25 --withhold-titles 0.1 "
+    "--epochs 3 --steps 7 --documents 2 --document-windows 5 --queries 6 --clozes 3 --learning-rate 1e-4 --warmup "
+    "0.2 --weight-decay 0 --lambda 0.3 --tau 0.1 --average micro --hold 0.5 --distil 0.25 --withhold-titles 0.1 "
     "--skip-contextual 0.2 --skip-isolated 0.3 --lora 4 --freeze-embeddings --precision float32 "
-    "--mini-batch-tokens 512 --gradient-checkpointing --gather-negatives --seed 9 --evaluate-every 3 --patience 2 --save-every 5 "
-    "--tensorboard --merge 1,0.5 --anchor 0 --no-anchor-title --blend 0.1 --isolated chunk --device cpu --threads 1 --resume"
+    "--mini-batch-tokens 512 --gradient-checkpointing --gather-negatives --seed 9 --evaluate-every 3 --patience 2 "
+    "--save-every 5 --tensorboard --merge 1,0.5 --anchor 0 --no-anchor-title --blend 0.1 --isolated chunk --device cpu "
+    "--threads 1 --resume"
 )
 CHUNKS = ("--chunk-size", "48", "--chunk-unit", "chars", "--chunker", "recursive")
 
