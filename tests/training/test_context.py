@@ -24,7 +24,8 @@ def minilm() -> Checkpoint:
 
 def test_context_is_read_unless_something_else_is_said(minilm: Checkpoint) -> None:
     spec = make_spec(minilm, in_context(EncoderOptions(), minilm))
-    assert (spec.method, spec.anchor, spec.anchor_title, spec.blend, spec.isolated) == ("late", 64, True, 0.4, "title")
+    read = (spec.method, spec.anchor, spec.anchor_title, spec.blend, spec.isolated)
+    assert read == ("late", 64, True, 0.6, "opening")
 
 
 @pytest.mark.parametrize(
