@@ -1,8 +1,9 @@
-"""Write docs/results.md: every evaluation set, every method that needs no training, with MiniLM.
+"""Write docs/results.md: every evaluation set, every method, with MiniLM as it is and as it was trained for context.
 
 python benchmarks/results.py ../shared/data        (make results)
 
-Runs `ctxindex eval` as a user would, so vectors are kept between runs and an interrupted one goes on.
+Runs `ctxindex eval` as a user would, so vectors are kept between runs and an interrupted one goes on. What
+`ablations.py` and `train.py` measured is read from `benchmarks/measured`, where it is there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+MEASURED = Path(__file__).parent / "measured"
+"""What other scripts printed with --json."""
+
 VECTORS = Path(__file__).parents[1] / "build" / "results"
 """Vectors of this checkout and no other: `make clean` removes them."""
 
@@ -44,24 +48,43 @@ CONFIGURATIONS = {
     "late,anchor=64,anchor-title": "late, anchor with title",
     "late,anchor=64,anchor-title,blend=0.5": "late, anchor with title, blend 0.5",
 }
-ORDER = ("bm25", "bm25+title", "independent", "independent+title", *list(CONFIGURATIONS)[4:])
+TRAINED = {
+    "late,model=minilm-insent": "**minilm-insent**",
+    "independent+title,model=minilm-insent": "minilm-insent, independent + title",
+    "independent,model=minilm-insent": "minilm-insent, independent",
+}
+"""What the shipped model finds, read as it was trained and each chunk alone."""
+
+UNTITLED = ("bm25", "independent", "late,anchor=64", "late,model=minilm-insent")
+"""What is asked again of texts without titles."""
+
+ORDER = ("bm25", "bm25+title", "independent", "independent+title", *list(CONFIGURATIONS)[4:], *TRAINED)
 CHUNKS = ("--chunker", "recursive", "--chunk-size", "500", "--chunk-unit", "chars")
+WITHOUT = " without titles"
 SIGNIFICANT = 0.05
 WIDTH = 118
+
+_SPEED = (
+    "Tokens of chunks (without titles, anchors, special tokens and padding) that a second of training goes over, "
+    "forward, backward and optimiser, in {dtype}: `late` in windows, `late-blend` with the isolated view of each chunk "
+    "as well, `alone` each chunk by itself; `flattened` is Sentence-Transformers' trainer with its multiple negatives "
+    "ranking loss over the same chunks. Medians of runs that took turns (`python benchmarks/train.py`)."
+)
 
 Table = Mapping[tuple[str, str], Mapping[str, Any]]
 """Runs by data set and configuration."""
 
 
-def command(sets: Sequence[str], chunks: Sequence[str]) -> list[str]:
+def command(sets: Sequence[str], rest: Sequence[str], names: Sequence[str] = ()) -> list[str]:
     """What is run, with data sets as they are named in the data folder."""
-    others = [part for name in CONFIGURATIONS if name != BASELINE for part in ("--compare", name)]
-    return ["ctxindex", "eval", *sets, "--method", BASELINE, *others, *chunks, "--json"]
+    compared = names or [*CONFIGURATIONS, *TRAINED]
+    others = [part for name in compared if name != BASELINE for part in ("--compare", name)]
+    return ["ctxindex", "eval", *sets, "--model", "minilm", "--method", BASELINE, *others, *rest, "--json"]
 
 
-def run(data: Path, sets: Sequence[str], chunks: Sequence[str]) -> dict[str, Any]:
+def run(data: Path, sets: Sequence[str], rest: Sequence[str], names: Sequence[str] = ()) -> dict[str, Any]:
     """What the command prints."""
-    _, *arguments = command([str(data.resolve() / name) for name in sets], chunks)
+    _, *arguments = command([str(data.resolve() / name) for name in sets], rest, names)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CTXINDEX_")}
     environment["HF_HUB_OFFLINE"] = "1"
     VECTORS.mkdir(parents=True, exist_ok=True)
@@ -78,8 +101,9 @@ def run(data: Path, sets: Sequence[str], chunks: Sequence[str]) -> dict[str, Any
     return found
 
 
-def render(cut: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+def render(cut: Mapping[str, Any], given: Mapping[str, Any], untitled: Mapping[str, Any]) -> str:
     """The page."""
+    bare: Table = {(one["dataset"].removesuffix(WITHOUT), one["name"]): one for one in untitled["runs"]}
     runs: Table = {(one["dataset"], one["name"]): one for one in cut["runs"]}
     differences = {(one["dataset"], one["name"]): one for one in cut["comparisons"] if one["metric"] == "ndcg@10"}
     paragraphs: Table = {(one["dataset"], one["name"]): one for one in given["runs"]}
@@ -93,6 +117,10 @@ def render(cut: Mapping[str, Any], given: Mapping[str, Any]) -> str:
         "Points of 100, in brackets the 95 % interval of a bootstrap over queries. An asterisk marks a "
         f"difference to `{BASELINE}` with p below {SIGNIFICANT} (paired randomisation test, 2,000 resamples, "
         "seed 0, corrected by Holm's method for the rows of the set).",
+        "## Without titles (nDCG@10)",
+        _table(bare, SETS, lambda one: _points(one["metrics"]["ndcg@10"]), UNTITLED),
+        "The same sets as if no document had a title (`--no-titles`).",
+        *_training_sections(),
         "## Recall@10",
         _table(runs, SETS, lambda one: _points(one["metrics"]["recall@10"])),
         "## The right document first (document hit@1)",
@@ -137,9 +165,10 @@ def _preface(first: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _table(runs: Table, sets: Sequence[str], cell: Any) -> str:
+def _table(runs: Table, sets: Sequence[str], cell: Any, order: Sequence[str] = ORDER) -> str:
+    words = {**CONFIGURATIONS, **TRAINED}
     lines = [f"| | {' | '.join(sets)} |", f"| --- |{' --- |' * len(sets)}"]
-    lines += [f"| {CONFIGURATIONS[name]} | {' | '.join(cell(runs[one, name]) for one in sets)} |" for name in ORDER]
+    lines += [f"| {words[name]} | {' | '.join(cell(runs[one, name]) for one in sets)} |" for name in order]
     return "\n".join(lines)
 
 
@@ -152,6 +181,30 @@ def _with_interval(one: Mapping[str, Any], differences: Table) -> str:
 
 def _points(value: float) -> str:
     return f"{100 * value:.1f}"
+
+
+def _training_sections() -> list[str]:
+    """What training costs, and what each part of it is worth, as far as it was measured."""
+    found: list[str] = []
+    if (file := MEASURED / "train.json").exists():
+        measured = json.loads(file.read_text(encoding="utf-8"))
+        peer = measured["median"]["flattened"]["tokens_per_second"]
+        rows = [
+            f"| {name} | {one['tokens_per_second']:,.0f} | {one['tokens_per_second'] / peer:.2f} |"
+            for name, one in measured["median"].items()
+        ]
+        head = "| | content tokens a second | of flattened |\n| --- | --- | --- |\n"
+        found += ["## Training speed", head + "\n".join(rows), _SPEED.format(dtype=measured["dtype"])]
+    if (file := MEASURED / "ablations.json").exists():
+        measured = json.loads(file.read_text(encoding="utf-8"))
+        sets = measured["sets"]
+        rows = [
+            f"| {one['name']} | {' | '.join(_points(one['ndcg@10'][name]) for name in sets)} |"
+            for one in measured["runs"]
+        ]
+        head = f"| | {' | '.join(sets)} |\n| --- |{' --- |' * len(sets)}\n"
+        found += ["## What each part of the training is worth (nDCG@10)", head + "\n".join(rows), measured["about"]]
+    return found
 
 
 def _sizes(runs: Table) -> str:
@@ -168,7 +221,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder that holds the evaluation sets")
     parser.add_argument("--page", type=Path, default=PAGE, help="the file to write")
     given = parser.parse_args()
-    page = render(run(given.data, SETS, CHUNKS), run(given.data, ("squad-eval",), ("--chunks", "given")))
+    cut, own = run(given.data, SETS, CHUNKS), run(given.data, ("squad-eval",), ("--chunks", "given"))
+    page = render(cut, own, run(given.data, SETS, (*CHUNKS, "--no-titles"), UNTITLED))
     given.page.write_text(page, encoding="utf-8")
     print(f"written: {given.page}")
 

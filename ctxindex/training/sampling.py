@@ -151,11 +151,14 @@ class Sampler:
             tuple(question.golds for _, question in asked),
             _positives(asked, answered, counts),
             blend,
-            blend < 1 or (titled and reader.spec.isolated == "title" and self._all_titled(draw)),
+            blend < 1 or self._told_alone(reader.spec, draw, titled),
         )
 
-    def _all_titled(self, draw: Draw) -> bool:
-        return all(self._sources[draw.source][number].source.document.title for number in draw.documents)
+    def _told_alone(self, spec: EncoderSpec, draw: Draw, titled: bool) -> bool:
+        """Whether chunks that are read alone are read behind something that tells their documents."""
+        if spec.isolated != "title":
+            return spec.isolated == "opening"
+        return titled and all(self._sources[draw.source][number].source.document.title for number in draw.documents)
 
     def _blend(self, spec: EncoderSpec, drawn: float) -> float:
         blend, shares = spec.blend, self._shares

@@ -110,7 +110,7 @@ def test_what_is_not_said_is_the_default(work: Path, asked: Asked) -> None:
     assert (plan.source_shares, plan.merge, plan.model) == (None, (1.0,), "minilm")
     encoder = plan.encoder
     assert (encoder.method, encoder.anchor, encoder.anchor_title) == ("late", ANCHOR, True)
-    assert (encoder.blend, encoder.isolated, encoder.dtype) == (BLEND, "title", None)
+    assert (encoder.blend, encoder.isolated, encoder.dtype) == (BLEND, "opening", None)
     assert (asked.call["device"], asked.call["resume"], asked.call["tensorboard"]) == ("auto", False, False)
     assert asked.call["out"] == Path("tuned")
 
@@ -163,7 +163,7 @@ def test_defaults_in_the_help_are_those_of_the_code() -> None:
             if record is not None and not isinstance(value, bool):
                 shown = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
                 assert f"[default: {shown}]" in record[1], flag
-    assert {"anchor": str(ANCHOR), "anchor_title": "yes", "blend": str(BLEND), "isolated": "title"} == _CONTEXT
+    assert {"anchor": str(ANCHOR), "anchor_title": "yes", "blend": str(BLEND), "isolated": "opening"} == _CONTEXT
 
 
 def test_every_field_of_a_schedule_has_a_flag_but_one() -> None:
@@ -347,7 +347,13 @@ def test_a_tiny_model_is_trained_from_end_to_end(work: Path) -> None:
     assert str(work) not in card
     tuned = load_encoder("tuned")
     spec = tuned.spec
-    assert (spec.method, spec.anchor, spec.anchor_title, spec.blend, spec.isolated) == ("late", 32, True, 0.4, "title")
+    assert (spec.method, spec.anchor, spec.anchor_title, spec.blend, spec.isolated) == (
+        "late",
+        32,
+        True,
+        0.6,
+        "opening",
+    )
     assert spec.digest != load_encoder(str(base)).spec.digest
     assert isinstance(refused("towns"), ConfigError), "the folder is in use"
 
