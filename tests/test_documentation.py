@@ -14,6 +14,7 @@ import pytest
 
 from ctxindex.config import SETTINGS, Settings
 from tests.conftest import REPOSITORY
+from tests.in_process import in_process
 
 
 def test_the_quick_start_of_the_readme_runs(
@@ -52,14 +53,15 @@ def test_the_examples_of_the_page_on_evaluation_run(
 
 
 def test_the_quick_start_recipe_runs(tmp_path: Path) -> None:
-    recipe = REPOSITORY / "recipes" / "01_quickstart.py"
-    command = [sys.executable, str(recipe), "--path", str(tmp_path)]
-    first = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    recipe = str(REPOSITORY / "recipes" / "01_quickstart.py")
+    command = [recipe, "--path", str(tmp_path)]
+    first = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert first.stdout.count("14 new, 0 unchanged") == 2
     found = re.findall(r"Of 20 questions, (\d+) find their contract and (\d+) their clause", first.stdout)
     assert len(found) == 2
     assert all(int(contract) >= int(clause) > 0 for contract, clause in found)
-    again = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    again = in_process(lambda: runpy.run_path(recipe, run_name="__main__"), command, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
     assert again.stdout.count("0 new, 14 unchanged") == 2
 
 

@@ -1,4 +1,4 @@
-"""The command line as a user has it: a process, its output, its exit code."""
+"""The command line as a user has it: its output, its exit code, and what only a process can show."""
 
 from __future__ import annotations
 
@@ -9,26 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.cli.command_line import answer, run, run_process
+
 HERE = Path(__file__)
-
-
-def run(
-    *arguments: str | Path, cwd: Path, stdin: str | None = None, **environ: str
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ctxindex.cli", *map(str, arguments)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **environ}
-    return subprocess.run(command, cwd=cwd, env=environment, input=stdin, capture_output=True, text=True, timeout=300)
-
-
-def answer(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    assert "Traceback" not in result.stderr
-    values = json.loads(result.stdout)
-    assert isinstance(values, dict)
-    return values
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +37,12 @@ def work(tmp_path_factory: pytest.TempPathFactory, samples: Path) -> Path:
 
 
 def test_help_names_every_command_and_is_quick(tmp_path: Path) -> None:
-    run("--help", cwd=tmp_path)
-    began = time.perf_counter()
-    result = run("--help", cwd=tmp_path)
-    assert time.perf_counter() - began < 1.0, "0.3 s on a free machine; this only catches a heavy import"
+    run_process("--help", cwd=tmp_path)
+    before = os.times()
+    result = run_process("--help", cwd=tmp_path)
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    assert used < 1.0, "0.3 s of a processor; this only catches a heavy import"
     assert result.returncode == 0
     for name in ("ingest", "search", "status", "verify", "version"):
         assert name in result.stdout
@@ -163,7 +151,7 @@ def test_nothing_is_left_behind_by_a_refused_ingest(tmp_path: Path) -> None:
 
 
 def test_another_model_or_setting_is_refused(work: Path) -> None:
-    result = run("ingest", "contracts", "--chunk-size", "64", cwd=work)
+    result = run_process("ingest", "contracts", "--chunk-size", "64", cwd=work)
     assert result.returncode == 5
     assert "chunk_size: index 128, asked for 64" in result.stderr
 
@@ -196,6 +184,33 @@ def test_windows_and_pooling_are_flags(tmp_path: Path) -> None:
     assert shown in run("status", cwd=tmp_path).stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["serach", "x"], 2), (["pairs", "-", "--out", "pairs.jsonl", "--kinds", "definitions"], 3), (["status"], 4)],
+)
+def test_a_process_does_what_these_tests_see(tmp_path: Path, arguments: list[str], code: int) -> None:
+    prose = '"Premises" means the caf\u00e9 \u2013 and its kitchen \u2013 in the Stra\u00dfe of the museums, as leased.'
+    lines = json.dumps({"doc_id": "a", "text": prose}, ensure_ascii=False) + "\n{}\n"
+    here, process = (ask(*arguments, cwd=tmp_path, stdin=lines) for ask in (run, run_process))
+    assert here.returncode == process.returncode == code
+    assert (here.stdout, here.stderr) == (process.stdout, process.stderr)
+    assert here.stderr
+    assert ("caf\u00e9 \u2013 and" in process.stdout) == (code == 3), "the pipes keep it as it was"
+
+
+def test_what_nobody_foresaw_is_a_sentence_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> str:
+        raise RuntimeError(f"no {name}")
+
+    monkeypatch.setattr("ctxindex.cli.version._version", broken)
+    result = run("version", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "Error: unexpected RuntimeError: no torch (CTXINDEX_DEBUG=1 shows where)\n"
+    result = run("version", cwd=tmp_path, CTXINDEX_DEBUG="1")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
 def test_a_dry_run_loads_no_model(work: Path) -> None:
     result = run("ingest", HERE.parent, "--dry-run", "--json", cwd=work)
     assert result.returncode == 0
@@ -209,12 +224,15 @@ def test_ctrl_c_leaves_an_index_to_go_on_with(work: Path, samples: Path, tmp_pat
     for number in range(10):  # more than half a million tokens
         (tmp_path / f"{number}.txt").write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "ctxindex.cli", "ingest", str(tmp_path), "--index", "long"]
-    process = subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    process.stderr.readline()  # the plan is made: the model is at work from here on
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # the plan is made: the model is at work from here on
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # where it does not stop
     assert process.returncode == 130
     assert "Interrupted" in errors
     assert "Traceback" not in errors

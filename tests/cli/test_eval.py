@@ -1,4 +1,4 @@
-"""`ctxindex eval` as a user has it: a process, its output, its exit code."""
+"""`ctxindex eval` as a user has it: what it prints, and what it exits with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from tests.cli.test_cli import answer, run
+from tests.cli.command_line import answer, run
 from tests.integrations.fake_endpoint import running
 
 PEOPLE = {
@@ -76,7 +76,8 @@ def evaluate(work: Path, *arguments: str | Path, **environ: str) -> dict[str, An
 
 
 def test_the_answer_for_scripts_has_what_was_promised(people: Path) -> None:
-    (one,) = evaluate(people, "people", "--method", "late", "--model", "minilm", *CHUNKS)["runs"]
+    command = ("people", "--method", "late", "--model", "minilm", *CHUNKS, "--threads")
+    (one,) = evaluate(people, *command, "1")["runs"]
     assert (one["dataset"], one["method"], one["model"], one["queries"]) == ("people", "late", "minilm", 5)
     assert (one["name"], one["chunks"]) == ("late", 12)
     assert set(one["metrics"]) == METRICS
@@ -84,11 +85,11 @@ def test_the_answer_for_scripts_has_what_was_promised(people: Path) -> None:
     assert one["metrics"]["document_hit@1"] >= one["metrics"]["recall@1"]
     assert one["seconds"]["index"] > 0
     assert one["seconds"]["search"] > 0
-    (again,) = evaluate(people, "people", "--method", "late", "--model", "minilm", *CHUNKS)["runs"]
+    (again,) = evaluate(people, *command, "1")["runs"]
     assert (one["cached_chunks"], again["cached_chunks"]) == (0, 12)
     assert again["metrics"] == one["metrics"]
     assert again["seconds"]["index"] > 0.2 * one["seconds"]["index"], "what was kept counts with the time it took"
-    threads = evaluate(people, "people", "--method", "late", "--model", "minilm", *CHUNKS, "--threads", "1")["runs"][0]
+    (threads,) = evaluate(people, *command, "2")["runs"]
     assert (threads["cached_chunks"], threads["seconds"]["index"]) == (12, None), "that time says nothing of this run"
 
 

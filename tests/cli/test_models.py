@@ -15,7 +15,7 @@ from ctxindex.cli import cli
 from ctxindex.cli.options import SectionedCommand, new_model_option
 from ctxindex.encoding import packaged
 from ctxindex.encoding.trained import TrainedSettings, write_settings
-from tests.cli.test_cli import answer, run
+from tests.cli.command_line import answer, run
 from tests.encoding.test_colbert import PYLATE, pylate
 from tests.encoding.tiny import save_sentence_transformer
 

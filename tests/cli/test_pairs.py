@@ -1,4 +1,4 @@
-"""`ctxindex pairs` as a user has it: a process, its output, its exit code."""
+"""`ctxindex pairs` as a user has it: what it prints, and what it exits with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_cli import answer, run
+from tests.cli.command_line import answer, run
 from tests.integrations.fake_endpoint import Fault, running
 from tests.training.pairs.documents import ISLAND, LEASE, corpus
 

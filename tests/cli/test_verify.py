@@ -12,7 +12,7 @@ from ctxindex import Index, VerifyReport
 from ctxindex.cli.verify import _print
 from ctxindex.indexing import ContextCheck, DocumentCheck
 from ctxindex.types import DocumentRevision
-from tests.cli.test_cli import answer, run
+from tests.cli.command_line import answer, run, run_process
 from tests.encoding.tiny import save_sentence_transformer
 
 TEXTS = {
@@ -61,7 +61,7 @@ def test_a_tampered_vector_fails_the_check(work: Path) -> None:
         chunks = index.chunks("texts/lease.txt", vectors=True)
         chunks[1] = replace(chunks[1], vector=-np.asarray(chunks[1].vector))
         index.store.replace([DocumentRevision(record, tuple(chunks))])
-    result = run("verify", "texts", cwd=work)
+    result = run("verify", "texts", "--seed", "7", "--quiet", cwd=work)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     first = result.stdout.splitlines()[1]
@@ -69,6 +69,8 @@ def test_a_tampered_vector_fails_the_check(work: Path) -> None:
     assert "texts/lease.txt: chunk 1 [41:93] is stored with another vector than the model gives" in first
     assert "Compared 2 of 2 documents" in result.stdout
     assert "build a new index: ctxindex ingest texts --index NEW_NAME" in result.stdout
+    process = run_process("verify", "texts", "--seed", "7", "--quiet", cwd=work)
+    assert (process.returncode, process.stdout, process.stderr) == (1, result.stdout, result.stderr)
 
 
 def test_sources_that_changed_or_are_gone_come_with_what_to_do(work: Path) -> None:

@@ -13,7 +13,7 @@ from llama_index.core.schema import QueryBundle
 from ctxindex import Index
 from ctxindex.encoding.maxsim import max_sim
 from ctxindex.errors import MismatchError, ModelError
-from tests.cli.test_cli import answer, run
+from tests.cli.command_line import answer, run
 from tests.encoding.test_colbert import PYLATE, pylate
 
 FILES = {
