@@ -51,7 +51,6 @@ CONFIGURATIONS = {
 TRAINED = {
     "late,model=minilm-insent": "**minilm-insent**",
     "independent+title,model=minilm-insent": "minilm-insent, independent + title",
-    "independent,model=minilm-insent": "minilm-insent, independent",
 }
 """What the shipped model finds, read as it was trained and each chunk alone."""
 
