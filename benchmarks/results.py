@@ -150,7 +150,8 @@ def _preface(first: Mapping[str, Any]) -> tuple[str, ...]:
     versions = ", ".join(f"{name} {version(name)}" for name in ("ctxindex", "torch", "transformers", "bm25s"))
     return (
         "What methods find with MiniLM (all-MiniLM-L6-v2, 22 M parameters, 512 positions), as it is and trained for "
-        "context. All chunks of a set are ranked for every query, exactly; a chunk is relevant when it overlaps a gold span. "
+        "context. All chunks of a set are ranked for every query, exactly; a chunk is relevant when it overlaps a gold "
+        "span. "
         "Chunks have at most 500 characters (recursive splitter, no overlap). `late` is late chunking with the model "
         "as it is, **untrained for context**: window reads a document in windows of 512 tokens; anchor begins each "
         "later window with the first 64 tokens of the document; with title, every window also begins with the title; "
