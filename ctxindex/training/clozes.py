@@ -3,9 +3,11 @@
 Queries that name a document teach a model to put the document into each chunk. Alone, they also teach it to forget what
 the chunk itself says, since the name is all that is asked for: measured, questions about details are then answered
 worse than by the base model. These queries name nothing and ask for a detail, in the same batch and of the same
-vectors, and need no pairs. A sentence that several chunks have (a clause that contracts share, a heading) asks for each
-of them, and none may count as a wrong answer. Source: "Latent Retrieval for Weakly Supervised Open Domain Question Answering", arXiv
-1906.00300, section 4, where the sentence itself is the query.
+vectors, and need no pairs. Words of a sentence that several chunks have (a clause that contracts share) ask for each of
+them, and none may count as a wrong answer.
+
+Source: "Latent Retrieval for Weakly Supervised Open Domain Question Answering", arXiv 1906.00300, section 4, where the
+sentence itself is the query.
 """
 
 from __future__ import annotations

@@ -61,9 +61,9 @@ class Batch:
 
     `contextual` are the documents in their windows, `isolated` the same chunks each alone; queries have one item each.
     `positives` as of `InsentBatch`: what answers the same words where they are asked once more, of this document or
-    another, and what holds the sentence that a cloze is made of. `blend` is the weight of the isolated view in this step, whose rows are there where it is not 0, as
-    contextual ones where it is not 1. `named` is whether what is read of a chunk may tell its document: not where it
-    is read alone, untitled.
+    another, and what holds the sentence that a cloze is made of. `blend` is the weight of the isolated view in this
+    step, whose rows are there where it is not 0, as contextual ones where it is not 1. `named` is whether what is read
+    of a chunk may tell its document: not where it is read alone, untitled.
     """
 
     counts: tuple[int, ...]

@@ -42,7 +42,11 @@ def test_nothing_where_nothing_can_be_asked(text: str) -> None:
 
 
 def test_texts_that_hold_a_sentence_are_found_however_they_are_set() -> None:
-    texts = [TEXT, "First.\nthe steam  engine of the MILL was repaired in autumn. Then:", "The steam engine of the mill."]
+    texts = [
+        TEXT,
+        "First.\nthe steam  engine of the MILL was repaired in autumn. Then:",
+        "The steam engine of the mill.",
+    ]
     sentences = [folded("The steam engine of the mill was repaired in autumn."), folded("It stopped."), "nowhere"]
     assert sharing(sentences, texts) == [[0, 1], [0], []]
     assert sharing([], texts) == []
