@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ctxindex.training.data import Data
     from ctxindex.training.finetune import Finetuned, Plan
 
+TRAINED_ON = "## What it was trained on"
+"""Heads the part that tells what was done and found, to the end of the card; what is before tells how to use it."""
+
 _ROWS = 10
 """Of a curve, about."""
 
@@ -54,7 +57,7 @@ def write_card(found: Finetuned, plan: Plan, data: Data, command: str) -> str:
         f"# {_escaped(name)}",
         _introduction(plan),
         "## How to use it\n\n" + _usage(name, plan),
-        "## What it was trained on\n\n" + _data_table(data),
+        f"{TRAINED_ON}\n\n" + _data_table(data),
         "## What it finds\n\n" + _results(found),
         "## How it was trained\n\n" + _fenced(command),
         _settings(found, plan),
