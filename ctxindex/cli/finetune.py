@@ -224,5 +224,7 @@ def _print_next(found: Finetuned, training: Training) -> None:
     documents = " ".join(map(shlex.quote, training.named.data)) if training.named.pairs else "DOCS"
     dataset = shlex.quote(training.named.validation[0]) if training.named.validation else "OTHER-SET"
     base = shlex.quote(training.plan.model)
+    # A late-interaction model reads no chunk alone.
+    method = "late-interaction" if training.plan.encoder.method == "late-interaction" else "independent"
     click.echo(f"\nNext: ctxindex ingest {documents} --model {model}")
-    click.echo(f"      ctxindex eval {dataset} --model {base} --method independent --compare model={model}")
+    click.echo(f"      ctxindex eval {dataset} --model {base} --method {method} --compare model={model}")

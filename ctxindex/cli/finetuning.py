@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,13 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctxindex.chunking import load_chunker
 from ctxindex.cli.training_options import REPLAY_SHARE, objective_of, parse_merge, schedule_of, shares_of
 from ctxindex.config import SETTINGS, Settings
 from ctxindex.encoding import open_checkpoint
 from ctxindex.encoding.options import make_spec
+from ctxindex.encoding.tokenizer import ModelTokenizer
 from ctxindex.errors import ConfigError, MissingDependencyError
 from ctxindex.evaluation.configuration import CHUNKING
-from ctxindex.evaluation.evaluator import chunker_of
 from ctxindex.indexing import IndexOptions
 from ctxindex.loading import LoadOptions, globs_of
 from ctxindex.loading.values import DEFAULT_MAX_CHARS
@@ -24,9 +26,14 @@ from ctxindex.training.data import Data, DataOptions, read_data
 
 if TYPE_CHECKING:
     from ctxindex.evaluation.study import Chunks
+    from ctxindex.spec import EncoderSpec
     from ctxindex.training.finetune import Plan
+    from ctxindex.training.options import ObjectiveOptions, Shares
+    from ctxindex.training.schedule import Schedule
 
 _STDIN = "-"
+
+_log = logging.getLogger("ctxindex")
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,13 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     checkpoint = open_checkpoint(options.model_name, trust_remote_code=trusted)
     chosen = replace(options, dtype=None).encoder_options(device, threads=threads, trust_remote_code=trusted)
     encoder = in_context(chosen, checkpoint)
-    make_spec(checkpoint, encoder)  # what does not go together is told before anything is read
+    # What does not go together is told before anything is read.
+    require_effect(make_spec(checkpoint, encoder), objective, shares)
     spec = options.chunker_spec()
-    data = read_data(named, chunker_of(spec, options.model_name, trust_remote_code=trusted), spec)
+    tokenizer = ModelTokenizer(checkpoint.backbone, lower_case=checkpoint.lower_case)
+    data = read_data(named, load_chunker(spec, tokenizer), spec, tokenizer)
     data.require(schedule.documents)
+    _warn_of_idle(schedule, shares, data)
     if schedule.evaluate_every and not data.held:
         raise ConfigError("--evaluate-every measures on held-out documents: hold some out, or name a --validation")
     plan = Plan(
@@ -96,30 +106,62 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     return Training(plan, data, named, device, threads)
 
 
+def require_effect(spec: EncoderSpec, objective: ObjectiveOptions, shares: Shares) -> None:
+    """Check that nothing is asked for that would change nothing.
+
+    Raises:
+        ConfigError: a flag is about something that vectors of this kind do not have.
+    """
+    views = {"distil": objective.distil, "skip-contextual": shares.contextual, "skip-isolated": shares.isolated}
+    blends = spec.method == "late" and spec.blend > 0
+    for name, value in views.items():
+        if value and not blends:
+            remedy = "leave it out, or say how much with --blend" if spec.method == "late" else "leave it out"
+            raise ConfigError(
+                f"--{name} is about the two vectors of a chunk that --blend mixes, and here is nothing mixed: {remedy}"
+            )
+    if shares.titles and not (spec.anchor_title or (blends and spec.isolated != "chunk")):
+        raise ConfigError(
+            "--withhold-titles leaves out what nothing shows: leave it out, or show titles with --anchor-title"
+        )
+
+
+def _warn_of_idle(schedule: Schedule, shares: Shares, data: Data) -> None:
+    """Tell what changes nothing on this machine, or with these documents."""
+    if schedule.gather_negatives and os.environ.get("WORLD_SIZE", "1") == "1":
+        _log.warning("--gather-negatives changes nothing on one device")
+    if shares.titles and not any(one.document.title for each in data.sources.values() for one in each.documents):
+        _log.warning("--withhold-titles changes nothing: no document has a title")
+
+
 def _named(given: Mapping[str, Any], settings: Settings, out: Path, seed: int) -> DataOptions:
     """The data as it was named.
 
     Raises:
         ConfigError: flags that do not go together.
     """
-    pairs = given["pairs"]
+    # A shell leaves the ~ of --pairs=~/x as it is.
+    data, validation, replay = (
+        tuple(map(os.path.expanduser, given[name])) for name in ("data", "validation", "replay")
+    )
+    pairs = given["pairs"] and os.path.expanduser(given["pairs"])
     files = {name: given[name] for name in ("include", "exclude", "root", "no_ignore", "max_chars")}
     loading = LoadOptions()
     if pairs is not None:
-        places = [path for path in given["data"] if path != _STDIN]
+        places = [path for path in data if path != _STDIN]
         own = [glob for path in (out, Path(pairs)) for glob in globs_of(path, places)]
         most = DEFAULT_MAX_CHARS if files["max_chars"] is None else files["max_chars"]
-        root = None if files["root"] is None else Path(files["root"])
+        root = None if files["root"] is None else Path(files["root"]).expanduser()
         exclude = [*files["exclude"], *own]
         loading = LoadOptions.of(files["include"], exclude, root, no_ignore=files["no_ignore"], max_chars=most)
     elif flag := next((name for name, value in files.items() if value), None):
         raise ConfigError(f"--{flag.replace('_', '-')} is about files of documents, which go with --pairs FILE")
     return DataOptions(
-        tuple(given["data"]),
+        data,
         pairs,
         given["held_out"],
-        tuple(given["validation"]),
-        tuple(given["replay"]),
+        validation,
+        replay,
         _chunks(given, settings),
         loading,
         seed,

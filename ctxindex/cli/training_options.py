@@ -11,8 +11,8 @@ import click
 
 from ctxindex.cli.options import TRAINING, SectionedOption, encoder_options
 from ctxindex.errors import ConfigError
-from ctxindex.training.options import AVERAGES, InsentOptions, ObjectiveOptions, Shares
-from ctxindex.training.schedule import Schedule
+from ctxindex.training.options import ANCHOR, AVERAGES, BLEND, ISOLATED, InsentOptions, ObjectiveOptions, Shares
+from ctxindex.training.schedule import PRECISIONS, Schedule
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,9 +26,7 @@ REPLAY_SHARE = 0.2
 SWEEP = (0.25, 0.5, 0.75, 1.0)
 """The shares of the tuned weights that --merge sweep tries."""
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-
-_CONTEXT = {"anchor": "64", "anchor_title": "yes", "blend": "0.6", "isolated": "opening"}
+_CONTEXT = {"anchor": str(ANCHOR), "anchor_title": "yes", "blend": f"{BLEND:g}", "isolated": ISOLATED}
 """Defaults in training, in words: those of `ctxindex.training.context`."""
 
 _DEFAULT = re.compile(r" +\[default: [^\]]*\]$")

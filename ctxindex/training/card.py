@@ -15,17 +15,20 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ctxindex import __version__
-from ctxindex.encoding.known_models import MINILM, MINILM_HUB_NAME
+from ctxindex.encoding.known_models import MINILM_HUB_NAME, SHORT_NAMES
 from ctxindex.evaluation.report import words
 from ctxindex.evaluation.results import METRICS, Estimate, Run
 from ctxindex.evaluation.significance import interval
+from ctxindex.training.trainer import METRIC
 
 if TYPE_CHECKING:
     from ctxindex.evaluation.corpus import Corpus
     from ctxindex.training.data import Data
     from ctxindex.training.finetune import Finetuned, Plan
 
-METRIC = "ndcg@10"
+TRAINED_ON = "## What it was trained on"
+"""Heads the part that tells what was done and found, to the end of the card; what is before tells how to use it."""
+
 _ROWS = 10
 """Of a curve, about."""
 
@@ -54,7 +57,7 @@ def write_card(found: Finetuned, plan: Plan, data: Data, command: str) -> str:
         f"# {_escaped(name)}",
         _introduction(plan),
         "## How to use it\n\n" + _usage(name, plan),
-        "## What it was trained on\n\n" + _data_table(data),
+        f"{TRAINED_ON}\n\n" + _data_table(data),
         "## What it finds\n\n" + _results(found),
         "## How it was trained\n\n" + _fenced(command),
         _settings(found, plan),
@@ -120,10 +123,11 @@ def differences(runs: Runs) -> list[dict[str, Any]]:
 def _head(plan: Plan, data: Data) -> str:
     """What the hub reads; a string of JSON is one of YAML."""
     tags = ["sentence-transformers", "sentence-similarity", "feature-extraction", "contextual-retrieval", "ctxindex"]
-    base = MINILM_HUB_NAME if plan.model == MINILM else _without_place(plan.model)
+    base = MINILM_HUB_NAME if plan.model in SHORT_NAMES else _without_place(plan.model)
     lines = ["---", f"base_model: {_quoted(base)}", "library_name: sentence-transformers"]
     lines += ["pipeline_tag: sentence-similarity", "tags:", *(f"- {tag}" for tag in tags)]
-    lines += ["datasets:", *(f"- {_quoted(name)}" for name in (*data.sources, *data.replay))]
+    if published := [name for name in (*data.sources, *data.replay) if name in data.published]:
+        lines += ["datasets:", *(f"- {_quoted(name)}" for name in published)]
     return "\n".join([*lines, "---"])
 
 
@@ -166,9 +170,12 @@ def _usage(name: str, plan: Plan) -> str:
 
 def _data_table(data: Data) -> str:
     rows = [("source", "used for", "documents", "queries")]
+    kept = {name: corpus for name, corpus in data.held.items() if name in data.sources}
+    apart = {name: corpus for name, corpus in data.held.items() if name not in data.sources}
     roles: list[tuple[str, Mapping[str, Corpus]]] = [
         ("training", data.sources),
-        ("measuring, held out by document", data.held),
+        ("measuring, held out by document", kept),
+        ("measuring, a set of its own", apart),
         ("training, each chunk alone", data.replay),
     ]
     rows += [
@@ -184,8 +191,8 @@ def _results(found: Finetuned) -> str:
         return "No documents were held out, so nothing was measured."
     rows = [tuple(map(_escaped, row)) for row in results_rows(found.runs)]
     said = (
-        "nDCG@10 on the held-out documents, all of whose chunks are ranked, in points of 100, with 95 % intervals of a "
-        "bootstrap over queries:\n\n" + _table(rows)
+        "nDCG@10 on documents that are not trained on, all of whose chunks are ranked, in points of 100, with 95 % "
+        "intervals of a bootstrap over queries:\n\n" + _table(rows)
     )
     if found.merges:
         tried = ", ".join(f"{share:g}: {words.points(value)}" for share, value in sorted(found.merges.items()))
@@ -227,7 +234,7 @@ def _curves(history: Sequence[Mapping[str, float]]) -> str:
             ("step", "nDCG@10"),
             *((f"{line['step']:.0f}", words.points(line[f"eval_{METRIC}"])) for line in _some(measured)),
         ]
-        parts.append("On held-out documents:\n\n" + _columns(rows))
+        parts.append("On documents that are not trained on:\n\n" + _columns(rows))
     return "\n\n".join(parts)
 
 

@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from ctxindex.encoding.fitness import choose_window
 from ctxindex.errors import ConfigError
+from ctxindex.training.options import ANCHOR, BLEND, ISOLATED
 
 if TYPE_CHECKING:
     from ctxindex.encoding.checkpoint import Checkpoint
     from ctxindex.encoding.options import EncoderOptions
-
-ANCHOR = 64
-"""Tokens of a document's head, or a quarter of the window if that is less."""
-
-BLEND = 0.6
 
 
 def in_context(options: EncoderOptions, checkpoint: Checkpoint) -> EncoderOptions:
@@ -43,11 +39,11 @@ def _defaults(options: EncoderOptions, window: int, blends: bool) -> dict[str, A
     found: dict[str, Any] = {}
     plain = options.pooling in (None, "strict")
     if options.windows in (None, "window") and options.pooling != "authors-compat":
-        found["anchor"] = min(ANCHOR, window // 4)
+        found["anchor"] = min(ANCHOR, window // 4)  # more is refused
     if options.windows != "token-window" and plain:
         found["anchor_title"] = True
     if blends and options.pooling != "authors-compat":
         found["blend"] = BLEND
         if plain and options.blend != 0:
-            found["isolated"] = "opening"
+            found["isolated"] = ISOLATED
     return found

@@ -1,6 +1,7 @@
 """What a model is trained on: from the names that a user gives to chunked documents with questions.
 
-    read -> cut into chunks -> split by document, or other sets to measure on -> copies taken out
+    read -> cut into chunks -> what the model cannot read taken out -> split by document, or other sets to measure on
+         -> copies taken out
 
 A set is held out by document, never by query, and what is measured on is kept out of all that is trained on: a document
 whose text is held out somewhere is trained on nowhere, whichever source it came from. A query with answers in several
@@ -23,14 +24,18 @@ from ctxindex.evaluation.datasets import open_dataset
 from ctxindex.loading import LoadOptions, load_documents
 from ctxindex.training.pairs.reading import open_pairs
 from ctxindex.training.pairs.split import hold_out, same_text
+from ctxindex.training.parts import NO_TOKENS, part, readable_documents, readable_queries
 
 if TYPE_CHECKING:
     from ctxindex.evaluation.study import Chunks
     from ctxindex.spec import ChunkerSpec
-    from ctxindex.types import Chunker
+    from ctxindex.types import Chunker, Tokenizer
 
 HELD_OUT = 0.1
 """Share of the documents that is held out where nobody says otherwise."""
+
+FEW = 5
+"""Documents with questions below which what is measured on them is more chance than knowledge."""
 
 _log = logging.getLogger("ctxindex")
 
@@ -39,15 +44,20 @@ _log = logging.getLogger("ctxindex")
 class Data:
     """What is trained and measured on, each by the name of its source.
 
+    A name says what a corpus is: what is held out of a source has the name of that source, and no other two corpora
+    have one name.
+
     Attributes:
         sources: trained on: documents that are asked something, with their questions.
-        held: held out of these, by the same names, or sets to measure on by their own; empty where there are none.
-        replay: pairs that need no context, each chunk read alone, trained beside; no name is one of `sources`.
+        held: measured on: held out of the sources, or sets of their own; empty where there are none.
+        replay: pairs that need no context, each chunk read alone, trained beside.
+        published: the names of those that are datasets on the hub; all others are only here.
     """
 
     sources: Mapping[str, Corpus]
     held: Mapping[str, Corpus]
     replay: Mapping[str, Corpus]
+    published: frozenset[str] = frozenset()
 
     def require(self, batch: int) -> None:
         """Check that every source fills a batch of so many documents.
@@ -104,7 +114,7 @@ class DataOptions:
         return 0.0 if self.validation else HELD_OUT
 
 
-def read_data(options: DataOptions, chunker: Chunker, spec: ChunkerSpec) -> Data:
+def read_data(options: DataOptions, chunker: Chunker, spec: ChunkerSpec, tokenizer: Tokenizer | None = None) -> Data:
     """Read, cut and split what is named.
 
     What cannot be used (documents that cannot be read, queries that no chunk answers) is left out and told in the log.
@@ -113,20 +123,21 @@ def read_data(options: DataOptions, chunker: Chunker, spec: ChunkerSpec) -> Data
         options: what is named.
         chunker: cuts documents.
         spec: what describes the chunker.
+        tokenizer: the model's, which says what it cannot read; None takes all as readable.
 
     Raises:
         DatasetError: a set cannot be read, or does not say where in its documents the answers are.
         UsageError: nothing is left to train on, or there is too little to hold anything out.
     """
-    reader = _Reader(options, chunker, spec)
+    reader = _Reader(options, chunker, spec, tokenizer)
     training = [options.pairs] if options.pairs else list(options.data)
-    names = _names([*training, *options.replay])
-    sources = {name: reader.training(given) for name, given in zip(names, training, strict=False)}
-    replay = {name: reader.any(given) for name, given in zip(names[len(training) :], options.replay, strict=True)}
+    given = [*training, *options.replay, *options.validation]
+    names = _names(given)
+    called = dict(zip(given, names, strict=True))
+    sources = {called[one]: reader.training(one) for one in training}
+    replay = {called[one]: reader.any(one) for one in options.replay}
     if options.validation:
-        held = {
-            name: reader.any(given) for name, given in zip(_names(options.validation), options.validation, strict=True)
-        }
+        held = {called[one]: reader.any(one) for one in options.validation}
     else:
         parted = {name: _parted(name, corpus, options) for name, corpus in sources.items()}
         if options.share and all(side is None for _, side in parted.values()):
@@ -136,11 +147,13 @@ def read_data(options: DataOptions, chunker: Chunker, spec: ChunkerSpec) -> Data
             )
         sources = {name: rest for name, (rest, _) in parted.items()}
         held = {name: side for name, (_, side) in parted.items() if side is not None}
+    _warn_of_few(held)
     kept_apart = {same_text(one.document) for corpus in held.values() for one in corpus.documents}
     return Data(
         {name: _trainable(name, corpus, kept_apart) for name, corpus in sources.items()},
         {name: replace(corpus, name=name) for name, corpus in held.items()},
         {name: _trainable(name, corpus, kept_apart) for name, corpus in replay.items()},
+        frozenset(name for one, name in called.items() if not os.path.exists(one)),
     )
 
 
@@ -151,11 +164,12 @@ class _Reader:
     options: DataOptions
     chunker: Chunker
     spec: ChunkerSpec
+    tokenizer: Tokenizer | None
 
     def training(self, given: str) -> Corpus:
         """A corpus whose queries say where in a document their answers are."""
         if self.options.pairs is not None:
-            return self._pairs(Path(self.options.pairs))
+            return self._readable(self._pairs(Path(self.options.pairs)))
         corpus = self.any(given)
         if corpus.level == "document":
             raise DatasetError(
@@ -168,7 +182,20 @@ class _Reader:
         """A corpus of any kind."""
         dataset = open_dataset(given)
         own = self.options.chunks == "given" or (self.options.chunks is None and dataset.given)
-        return cut(dataset, None if own else self.chunker, None if own else self.spec)
+        return self._readable(cut(dataset, None if own else self.chunker, None if own else self.spec))
+
+    def _readable(self, corpus: Corpus) -> Corpus:
+        if self.tokenizer is None:
+            return corpus
+        found = readable_queries(readable_documents(corpus, self.tokenizer), self.tokenizer)
+        if left := len(corpus.documents) - len(found.documents):
+            _log.warning("%s: %d documents left out (%s)", corpus.name, left, NO_TOKENS)
+        if left := len(corpus.queries) - len(found.queries):
+            _log.warning("%s: %d queries left out (the model can read nothing of them)", corpus.name, left)
+        if not found.documents or not found.queries:
+            what = "query" if found.documents else "document"
+            raise DatasetError(f"{corpus.name}: no {what} holds text that the model can read")
+        return found
 
     def _pairs(self, file: Path) -> Corpus:
         loading = self.options.loading
@@ -184,7 +211,7 @@ class _Reader:
 
 
 def _names(given: Sequence[str]) -> list[str]:
-    """What sources are called: the last parts of their paths, as many as tell all of them apart.
+    """What corpora are called: the last parts of their paths, as many as tell each from all others.
 
     Raises:
         UsageError: one is given twice.
@@ -193,29 +220,49 @@ def _names(given: Sequence[str]) -> list[str]:
     for number, place in enumerate(places):
         if place in places[:number]:
             raise UsageError(f"{given[number]} is given twice")
-    parts = [place.removesuffix(".jsonl").strip("/").split("/") for place in places]
+    stems = [place.removesuffix(".jsonl") for place in places]
+    chosen = [stem if stems.count(stem) == 1 else place for stem, place in zip(stems, places, strict=True)]
+    parts = [one.strip("/").split("/") for one in chosen]
     # A name on the hub stays whole: owner/name.
-    least = [1 if os.path.exists(one) else len(own) for one, own in zip(given, parts, strict=True)]
-    for more in range(max(map(len, parts), default=0)):
-        names = ["/".join(own[-(count + more) :]) for own, count in zip(parts, least, strict=True)]
-        if len(set(names)) == len(names):
-            return names
-    return places
+    counts = [1 if os.path.exists(one) else len(own) for one, own in zip(given, parts, strict=True)]
+    while True:
+        names = ["/".join(own[-count:]) for own, count in zip(parts, counts, strict=True)]
+        same = [number for number, name in enumerate(names) if names.count(name) > 1]
+        longer = [number for number in same if counts[number] < len(parts[number])]
+        if not longer:
+            # What is still the same is one on the hub and a folder at the top of the disk.
+            return [f"{name} ({number})" if number in same else name for number, name in enumerate(names)]
+        for number in longer:
+            counts[number] += 1
 
 
 def _parted(name: str, corpus: Corpus, options: DataOptions) -> tuple[Corpus, Corpus | None]:
     """What is trained on of a source, and what is held out of it: nothing where it has too few documents."""
     if not options.share:
         return corpus, None
-    asked = {owner for query in range(len(corpus.queries)) for owner in corpus.gold_documents(query)}
     documents = [one.document for one in corpus.documents]
+    asked = {corpus.document_names[owner] for owner in _asked(corpus)}
     try:
-        held = hold_out(documents, {corpus.document_names[owner] for owner in asked}, options.share, options.seed)
+        held = hold_out(documents, asked, options.share, options.seed)
     except UsageError:
         _log.warning("%s: no document is held out, since fewer than two different ones have questions", name)
         return corpus, None
     inside = {number for number, doc_id in enumerate(corpus.document_names) if doc_id in held}
-    return _part(corpus, set(range(len(documents))) - inside), _part(corpus, inside)
+    return part(corpus, set(range(len(documents))) - inside), part(corpus, inside)
+
+
+def _warn_of_few(held: Mapping[str, Corpus]) -> None:
+    for name, corpus in held.items():
+        count = len(_asked(corpus))
+        if count < FEW:
+            documents = "document" if count == 1 else "documents"
+            _log.warning(
+                "%s: what is measured on %d %s with questions is mostly chance, and so is what is chosen by it "
+                "(--merge, --patience): hold out more with --held-out, or name a larger set with --validation",
+                name,
+                count,
+                documents,
+            )
 
 
 def _trainable(name: str, corpus: Corpus, kept_apart: set[str]) -> Corpus:
@@ -229,25 +276,13 @@ def _trainable(name: str, corpus: Corpus, kept_apart: set[str]) -> Corpus:
         _log.warning("%s: %d documents are not trained on, because their texts are held out", name, len(copies))
     if corpus.unanswerable:
         _log.warning("%s: %d queries are not trained on, because no chunk answers them", name, corpus.unanswerable)
-    asked = {owner for query in range(len(corpus.queries)) for owner in corpus.gold_documents(query)} - copies
+    asked = _asked(corpus) - copies
     if not asked:
         why = "all that have questions are held out" if copies else "no chunk of any answers a query"
         raise UsageError(f"{name} has no document to train on: {why}")
-    return replace(_part(corpus, asked), name=name)
+    return replace(part(corpus, asked), name=name)
 
 
-def _part(corpus: Corpus, documents: set[int]) -> Corpus:
-    """The corpus of some documents, by number, with the queries and answers that are in them."""
-    owners: Sequence[int] = range(len(corpus.documents)) if corpus.level == "document" else corpus.owners.tolist()
-    gold = [{number: grade for number, grade in own.items() if owners[number] in documents} for own in corpus.gold]
-    doc_ids = {corpus.document_names[number] for number in documents}
-    queries = tuple(
-        replace(
-            query,
-            spans=tuple(span for span in query.spans if span.doc_id in doc_ids),
-            grades={doc_id: grade for doc_id, grade in query.grades.items() if doc_id in doc_ids},
-        )
-        for query in corpus.queries
-    )
-    inside = replace(corpus, queries=queries, gold=tuple(gold))
-    return inside.part(documents, [number for number, own in enumerate(gold) if own])
+def _asked(corpus: Corpus) -> set[int]:
+    """The numbers of the documents that hold an answer."""
+    return {owner for query in range(len(corpus.queries)) for owner in corpus.gold_documents(query)}

@@ -9,12 +9,20 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 from ctxindex.errors import ConfigError
+from ctxindex.spec import Isolated
 
 Average: TypeAlias = Literal["macro", "micro"]
 AVERAGES: tuple[Average, ...] = get_args(Average)
 
 Mode: TypeAlias = Literal["insent", "joint"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+
+ANCHOR = 64
+"""Tokens of a document's head that windows are read behind where nobody says otherwise."""
+
+BLEND = 0.6
+ISOLATED: Isolated = "opening"
+"""The weight of the vector of the chunk alone, and what that is read behind, where nobody says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ import numpy as np
 from ctxindex.encoding.rows import Place, Row
 from ctxindex.errors import UsageError
 from ctxindex.training.batches import Draw
-from ctxindex.training.clozes import cloze
+from ctxindex.training.clozes import Cloze, cloze, sharing
 from ctxindex.training.model import Reading
 from ctxindex.training.options import Shares as Shares
 
@@ -61,9 +61,9 @@ class Batch:
 
     `contextual` are the documents in their windows, `isolated` the same chunks each alone; queries have one item each.
     `positives` as of `InsentBatch`: what answers the same words where they are asked once more, of this document or
-    another. `blend` is the weight of the isolated view in this step, whose rows are there where it is not 0, as
-    contextual ones where it is not 1. `named` is whether what is read of a chunk may tell its document: not where it
-    is read alone, untitled.
+    another, and what holds the sentence that a cloze is made of. `blend` is the weight of the isolated view in this
+    step, whose rows are there where it is not 0, as contextual ones where it is not 1. `named` is whether what is read
+    of a chunk may tell its document: not where it is read alone, untitled.
     """
 
     counts: tuple[int, ...]
@@ -140,8 +140,10 @@ class Sampler:
             places = [place for place, (document, _) in enumerate(answered) if document == number]
             drawn += sorted(rng.permutation(places)[: self._limits.queries].tolist())
         asked = [answered[place] for place in drawn]
-        asked += [(number, question) for number, one in enumerate(samples) for question in self._clozes(one, rng)]
+        clozes = [(number, chunk, one) for number, own in enumerate(samples) for chunk, one in self._clozes(own, rng)]
         counts = tuple(one.contextual.items for one in samples)
+        shared = _holding_too(clozes, samples, counts, len(asked))
+        asked += [(number, Question(one.words, (chunk,))) for number, chunk, one in clozes]
         return Batch(
             counts,
             tuple(one.contextual for one in samples) if blend < 1 else (),
@@ -149,7 +151,7 @@ class Sampler:
             tuple(Reading((row,), 1) for row in reader.query_rows([question.text for _, question in asked])),
             tuple(number for number, _ in asked),
             tuple(question.golds for _, question in asked),
-            _positives(asked, answered, counts),
+            tuple(sorted({*_positives(asked, answered, counts), *shared})),
             blend,
             blend < 1 or self._told_alone(reader.spec, draw, titled),
         )
@@ -186,11 +188,11 @@ class Sampler:
             tuple(document.source.chunks[chunk].text for chunk in inside),
         )
 
-    def _clozes(self, sample: _Sample, rng: np.random.Generator) -> Iterator[Question]:
+    def _clozes(self, sample: _Sample, rng: np.random.Generator) -> Iterator[tuple[int, Cloze]]:
         for chunk in rng.permutation(len(sample.texts))[: self._limits.clozes].tolist():
-            words = cloze(sample.texts[chunk], rng)
-            if words is not None:
-                yield Question(words, (chunk,))
+            found = cloze(sample.texts[chunk], rng)
+            if found is not None:
+                yield chunk, found
 
     def _rows(self, source: str, number: int, titled: bool) -> tuple[Row, ...]:
         """All rows of a document, kept: tokenising takes longer than choosing."""
@@ -244,15 +246,25 @@ def _only(rows: Sequence[Row], renumbered: Mapping[int, int]) -> tuple[Row, ...]
 
 def _positives(
     asked: Sequence[tuple[int, Question]], answered: Sequence[tuple[int, Question]], counts: Sequence[int]
-) -> tuple[tuple[int, int], ...]:
+) -> Iterator[tuple[int, int]]:
     """For each query the answers that the same words have elsewhere, as (query, chunk of the batch)."""
     firsts = np.cumsum([0, *counts]).tolist()
     answers: dict[str, set[int]] = defaultdict(set)
     for document, question in answered:
         answers[question.text.casefold()].update(firsts[document] + gold for gold in question.golds)
-    return tuple(
-        (query, chunk)
-        for query, (document, question) in enumerate(asked)
-        for chunk in sorted(answers[question.text.casefold()])
-        if chunk - firsts[document] not in question.golds
-    )
+    for query, (document, question) in enumerate(asked):
+        for chunk in answers[question.text.casefold()]:
+            if chunk - firsts[document] not in question.golds:
+                yield query, chunk
+
+
+def _holding_too(
+    clozes: Sequence[tuple[int, int, Cloze]], samples: Sequence[_Sample], counts: Sequence[int], first: int
+) -> Iterator[tuple[int, int]]:
+    """The same for clozes, which are the queries from `first` on: other chunks that hold the sentence of one."""
+    firsts = np.cumsum([0, *counts]).tolist()
+    found = sharing([one.sentence for _, _, one in clozes], [text for sample in samples for text in sample.texts])
+    for query, ((document, chunk, _), holders) in enumerate(zip(clozes, found, strict=True), first):
+        for other in holders:
+            if other != firsts[document] + chunk:
+                yield query, other

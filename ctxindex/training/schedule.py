@@ -10,12 +10,31 @@ from ctxindex.errors import ConfigError
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
+_LEAST = {
+    "steps": 1,
+    "documents": 1,
+    "windows": 1,
+    "queries": 1,
+    "clozes": 0,
+    "mini_batch_tokens": 1,
+    "lora": 1,
+    "evaluate_every": 0,
+    "patience": 0,
+    "save_every": 1,
+    "seed": 0,
+}
+"""The smallest value of each field that counts something."""
+
+_CALLED = {"windows": "--document-windows", "max_norm": "max_norm"}
+"""What fields are called where it is not the flag of their name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """The optimisation: AdamW, a cosine schedule with a warm-up, whole batches of documents.
 
-    The defaults are those of arXiv 2505.24782, section 4.
+    Epochs, documents of a batch, the learning rate and its course are by default those of arXiv 2505.24782, section 4.
+    `windows`, `queries` and `clozes` have no counterpart there; they and their defaults are ours.
 
     Attributes:
         epochs: times that each document is drawn, on average; `steps`, where given, says how many batches instead.
@@ -62,23 +81,13 @@ class Schedule:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {
-            "documents": 1,
-            "windows": 1,
-            "queries": 1,
-            "clozes": 0,
-            "save_every": 1,
-            "evaluate_every": 0,
-            "patience": 0,
-        }
-        least |= {"steps": 1, "mini_batch_tokens": 1, "lora": 1, "seed": 0}
-        for name, smallest in least.items():
+        for name, smallest in _LEAST.items():
             value = getattr(self, name)
             if value is not None and value < smallest:
-                raise ConfigError(f"--{name.replace('_', '-')} {value} must be {smallest} or more")
+                raise ConfigError(f"{_called(name)} {value} must be {smallest} or more")
         for name in ("epochs", "learning_rate", "max_norm"):
             if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)} must be more than 0")
+                raise ConfigError(f"{_called(name)} {getattr(self, name)} must be a number above 0")
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"--warmup {self.warmup} is a share of the steps, 0 to 1")
         if not 0 <= self.weight_decay < float("inf"):
@@ -91,3 +100,7 @@ class Schedule:
     def total_steps(self, documents: int, devices: int = 1) -> int:
         """Steps of the whole training on so many documents."""
         return self.steps or max(1, round(self.epochs * documents / (self.documents * devices)))
+
+
+def _called(field: str) -> str:
+    return _CALLED.get(field) or f"--{field.replace('_', '-')}"

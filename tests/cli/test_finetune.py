@@ -15,13 +15,12 @@ from click.testing import CliRunner, Result
 
 from ctxindex.cli import INTERRUPTED, cli
 from ctxindex.cli.finetune import command
-from ctxindex.cli.training_options import _CONTEXT, SWEEP
+from ctxindex.cli.training_options import SWEEP
 from ctxindex.encoding import load_encoder
 from ctxindex.errors import ConfigError, CtxIndexError, MissingDependencyError, UsageError
 from ctxindex.training import finetune as finetuning
-from ctxindex.training.context import ANCHOR, BLEND
 from ctxindex.training.finetune import Finetuned, Plan
-from ctxindex.training.options import InsentOptions, ObjectiveOptions, Shares
+from ctxindex.training.options import ANCHOR, BLEND, ISOLATED, InsentOptions, ObjectiveOptions, Shares
 from ctxindex.training.schedule import Schedule
 from tests.encoding.tiny import save_sentence_transformer
 from tests.training.sets import PLACES, pair, write_beir, write_documents, write_jsonl, write_set
@@ -32,7 +31,7 @@ _ALL = (
     "0.2 --weight-decay 0 --lambda 0.3 --tau 0.1 --average micro --hold 0.5 --distil 0.25 --withhold-titles 0.1 "
     "--skip-contextual 0.2 --skip-isolated 0.3 --lora 4 --freeze-embeddings --precision float32 "
     "--mini-batch-tokens 512 --gradient-checkpointing --gather-negatives --seed 9 --evaluate-every 3 --patience 2 "
-    "--save-every 5 --tensorboard --merge 1,0.5 --anchor 0 --no-anchor-title --blend 0.1 --isolated chunk --device cpu "
+    "--save-every 5 --tensorboard --merge 1,0.5 --anchor 0 --no-anchor-title --blend 0.1 --isolated title --device cpu "
     "--threads 1 --resume"
 )
 CHUNKS = ("--chunk-size", "48", "--chunk-unit", "chars", "--chunker", "recursive")
@@ -110,7 +109,7 @@ def test_what_is_not_said_is_the_default(work: Path, asked: Asked) -> None:
     assert (plan.source_shares, plan.merge, plan.model) == (None, (1.0,), "minilm")
     encoder = plan.encoder
     assert (encoder.method, encoder.anchor, encoder.anchor_title) == ("late", ANCHOR, True)
-    assert (encoder.blend, encoder.isolated, encoder.dtype) == (BLEND, "opening", None)
+    assert (encoder.blend, encoder.isolated, encoder.dtype) == (BLEND, ISOLATED, None)
     assert (asked.call["device"], asked.call["resume"], asked.call["tensorboard"]) == ("auto", False, False)
     assert asked.call["out"] == Path("tuned")
 
@@ -144,7 +143,7 @@ def test_every_flag_arrives(work: Path, asked: Asked) -> None:
     )
     assert (plan.shares, plan.merge) == (Shares(0.1, 0.2, 0.3), (0.5, 1.0))
     encoder = plan.encoder
-    assert (encoder.anchor, encoder.anchor_title, encoder.blend, encoder.isolated) == (0, False, 0.1, "chunk")
+    assert (encoder.anchor, encoder.anchor_title, encoder.blend, encoder.isolated) == (0, False, 0.1, "title")
     assert (asked.call["device"], asked.call["threads"]) == ("cpu", 1)
     assert (asked.call["resume"], asked.call["tensorboard"]) == (True, True)
 
@@ -163,7 +162,10 @@ def test_defaults_in_the_help_are_those_of_the_code() -> None:
             if record is not None and not isinstance(value, bool):
                 shown = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
                 assert f"[default: {shown}]" in record[1], flag
-    assert {"anchor": str(ANCHOR), "anchor_title": "yes", "blend": str(BLEND), "isolated": "opening"} == _CONTEXT
+    context_defaults = {"anchor": str(ANCHOR), "anchor_title": "yes", "blend": str(BLEND), "isolated": ISOLATED}
+    for name, shown in context_defaults.items():
+        assert str(texts[name]).count("[default: ") == 1
+        assert f"[default: {shown}]" in str(texts[name])
 
 
 def test_every_field_of_a_schedule_has_a_flag_but_one() -> None:
@@ -300,6 +302,13 @@ def test_documents_with_pairs_and_what_lies_among_them(work: Path, asked: Asked)
         (("towns", "--root", "."), "--pairs FILE"),
         (("towns", "--chunks", "given"), "leave one out"),
         (("towns", "--anchor", "500"), "--anchor 500"),
+        (("towns", "--blend", "0", "--distil", "0.1"), "--distil is about the two vectors"),
+        (("towns", "--blend", "0", "--skip-contextual", "0.1"), "--skip-contextual is about the two vectors"),
+        (("towns", "--blend", "0", "--skip-isolated", "0.1"), "or say how much with --blend"),
+        (
+            ("towns", "--no-anchor-title", "--isolated", "chunk", "--withhold-titles", "0.1"),
+            "--withhold-titles leaves out what nothing shows",
+        ),
         (("towns", "--skip-contextual", "0.6", "--skip-isolated", "0.6"), "more than all steps"),
         (("nowhere",), "no such dataset"),
     ],
@@ -317,7 +326,9 @@ def test_a_method_that_a_variable_names_may_not_read_alone(
     work: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CTXINDEX_METHOD", "independent")
-    assert isinstance(refused("towns"), ConfigError)
+    error = refused("towns")
+    assert isinstance(error, ConfigError)
+    assert "--method independent reads no context to train for" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -355,7 +366,9 @@ def test_a_tiny_model_is_trained_from_end_to_end(work: Path) -> None:
         "opening",
     )
     assert spec.digest != load_encoder(str(base)).spec.digest
-    assert isinstance(refused("towns"), ConfigError), "the folder is in use"
+    error = refused("towns")
+    assert isinstance(error, ConfigError)
+    assert "tuned is not empty: choose a new folder, or go on in it with --resume" in str(error)
 
 
 def test_a_training_that_was_interrupted_ends_in_the_same_model(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,18 @@ def runs_of(*corpora: Corpus) -> dict[str, list[Run]]:
 
 
 def card(
-    runs: Mapping[str, list[Run]] | None = None, name: str = "people", command: str = "ctxindex finetune", **plan: Any
+    runs: Mapping[str, list[Run]] | None = None,
+    name: str = "people",
+    command: str = "ctxindex finetune",
+    published: Collection[str] = (),
+    **plan: Any,
 ) -> str:
     corpus = people(name=name)
     held = {} if runs is None else {name: corpus}
     found = Finetuned(
         Path("/secret/place/tuned"), HISTORY, runs or {}, 0.75, {0.5: 0.4, 0.75: 0.5} if runs else {}, 12.3, 250
     )
-    return write_card(found, replace(PLAN, **plan), Data({name: corpus}, held, {}), command)
+    return write_card(found, replace(PLAN, **plan), Data({name: corpus}, held, {}, frozenset(published)), command)
 
 
 def front(text: str) -> dict[str, Any]:
@@ -73,7 +77,9 @@ def test_the_head_is_what_a_hub_reads() -> None:
     head = front(card())
     assert head["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert (head["library_name"], head["pipeline_tag"]) == ("sentence-transformers", "sentence-similarity")
-    assert head["datasets"] == ["people"]
+    assert "datasets" not in head, "what is only here is none of the hub"
+    assert front(card(name="owner/set", published={"owner/set"}))["datasets"] == ["owner/set"]
+    assert front(card(model="minilm-insent"))["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert front(card(model="/home/someone/models/mine"))["base_model"] == "mine"
     assert front(card(model="owner/name"))["base_model"] == "owner/name"
 
@@ -132,7 +138,7 @@ def test_no_place_on_a_disk_is_told() -> None:
 
 @given(name=st.text(min_size=1, max_size=30))
 def test_nothing_that_was_named_breaks_the_card(name: str) -> None:
-    text = card(name=name, command=f"ctxindex finetune {name}", model=name)
+    text = card(name=name, command=f"ctxindex finetune {name}", model=name, published={name})
     head = front(text)
     assert len(head["datasets"]) == 1
     tokens = MarkdownIt().enable("table").parse(text.split("---\n", 2)[2])
@@ -145,6 +151,18 @@ def test_nothing_that_was_named_breaks_the_card(name: str) -> None:
     assert len(rows) == len(
         [one for one in MarkdownIt().enable("table").parse(card().split("---\n", 2)[2]) if one.type == "tr_open"]
     )
+
+
+def test_it_says_what_each_set_was_for() -> None:
+    roles = {"a": "training", "b": "measuring, a set of its own", "c": "training, each chunk alone"}
+    corpora = {name: people(name=name) for name in roles}
+    data = Data({"a": corpora["a"]}, {"b": corpora["b"]}, {"c": corpora["c"]})
+    found = Finetuned(Path("tuned"), HISTORY, runs_of(corpora["b"]), 1.0, {}, 1.0, 9)
+    text = write_card(found, PLAN, data, "ctxindex finetune")
+    for name, role in roles.items():
+        assert f"| {name} | {role} | 4 | 5 |" in text
+    assert "held out" not in text
+    assert "| people | measuring, held out by document | 4 | 5 |" in card(runs_of(people(name="people")))
 
 
 def test_a_difference_is_to_the_better_base_of_each_set() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxindex.training.clozes import cloze
+from ctxindex.training.clozes import cloze, folded, sharing
 from ctxindex.training.pairs.text import content_words
 
 TEXT = (
@@ -20,12 +20,13 @@ TEXT = (
 def test_words_of_one_sentence_in_their_order(seed: int) -> None:
     query = cloze(TEXT, np.random.default_rng(seed))
     assert query is not None
-    words = query.split()
+    words = query.words.split()
     assert 3 <= len(words) <= 9
     homes = [sentence for sentence in TEXT.split(". ") if set(words) <= set(content_words(sentence))]
     assert len(homes) == 1
     places = [homes[0].index(word) for word in words]
     assert places == sorted(places)
+    assert query.sentence == folded(homes[0].strip() + ("" if homes[0].endswith(".") else "."))
     assert query == cloze(TEXT, np.random.default_rng(seed))
 
 
@@ -38,3 +39,14 @@ def test_all_sentences_are_asked_for() -> None:
 @pytest.mark.parametrize("text", ["", "Yes.", "It was so. And then?"])
 def test_nothing_where_nothing_can_be_asked(text: str) -> None:
     assert cloze(text, np.random.default_rng(0)) is None
+
+
+def test_texts_that_hold_a_sentence_are_found_however_they_are_set() -> None:
+    texts = [
+        TEXT,
+        "First.\nthe steam  engine of the MILL was repaired in autumn. Then:",
+        "The steam engine of the mill.",
+    ]
+    sentences = [folded("The steam engine of the mill was repaired in autumn."), folded("It stopped."), "nowhere"]
+    assert sharing(sentences, texts) == [[0, 1], [0], []]
+    assert sharing([], texts) == []

@@ -14,7 +14,8 @@ from ctxindex.errors import ConfigError, UsageError
 from ctxindex.evaluation import Corpus
 from ctxindex.evaluation.dataset import DatasetError
 from ctxindex.loading import LoadOptions
-from ctxindex.training.data import Data, DataOptions, _names, _part, read_data
+from ctxindex.training.data import Data, DataOptions, _names, read_data
+from ctxindex.training.parts import NO_TOKENS, part
 from ctxindex.training.sources import training_documents
 from ctxindex.types import Chunker
 from tests.evaluation.builders import PEOPLE, QUESTIONS, corpus_of
@@ -106,8 +107,8 @@ def test_a_query_about_several_documents_is_asked_on_both_sides(drawn: st.DataOb
     questions = [*QUESTIONS, ("Who was born where?", [("napoleon", 0), ("curie", 0), ("napoleon", 2)])]
     corpus = corpus_of(PEOPLE, questions)
     inside = drawn.draw(st.sets(st.integers(0, len(PEOPLE) - 1), min_size=1))
-    part = _part(corpus, inside)
-    assert part.document_names == tuple(name for number, name in enumerate(PEOPLE) if number in inside)
+    kept = part(corpus, inside)
+    assert kept.document_names == tuple(name for number, name in enumerate(PEOPLE) if number in inside)
     expected = {
         (text, doc_id, piece)
         for text, gold in questions
@@ -116,11 +117,11 @@ def test_a_query_about_several_documents_is_asked_on_both_sides(drawn: st.DataOb
     }
     found = {
         (query.text, document.doc_id, chunk.ordinal)
-        for query, gold in zip(part.queries, part.gold, strict=True)
-        for document, chunk in map(part.chunk, gold)
+        for query, gold in zip(kept.queries, kept.gold, strict=True)
+        for document, chunk in map(kept.chunk, gold)
     }
     assert found == expected
-    assert {span.doc_id for query in part.queries for span in query.spans} <= set(part.document_names)
+    assert {span.doc_id for query in kept.queries for span in query.spans} <= set(kept.document_names)
 
 
 def test_sets_that_rank_documents_are_for_replay(tmp_path: Path, cutter: Chunker) -> None:
@@ -203,5 +204,66 @@ def test_sources_are_told_apart_by_as_much_of_their_paths_as_it_takes(
     assert _names(["a/train", "b/train/"]) == ["a/train", "b/train"]
     assert _names(["illuin-conteb/covid-qa", "c"]) == ["illuin-conteb/covid-qa", "c"]
     assert _names([str(tmp_path / "c")]) == ["c"]
+    assert _names(["c", "a/train", "b/train"]) == ["c", "a/train", "b/train"]
     with pytest.raises(UsageError, match="given twice"):
         _names(["c", "./c"])
+
+
+def test_no_name_is_a_place_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    assert _names(["x", "x.jsonl"]) == ["x", "x.jsonl"]
+    assert _names(["x.jsonl"]) == ["x"]
+    whole = str(tmp_path / "x").strip("/")  # as if a set on the hub had this name
+    found = _names(["x", whole])
+    assert found == ["x", whole]
+    assert _names(["x", "owner/x"]) == ["x", "owner/x"]
+    (tmp_path / "bin").mkdir()
+    own = f"{tmp_path.name}/bin"
+    assert _names(["/usr/bin", "bin", "usr/bin"]) == ["usr/bin (0)", own, "usr/bin (2)"], "the last is of the hub"
+
+
+def test_a_set_to_measure_on_never_has_the_name_of_a_source(
+    tmp_path: Path, cutter: Chunker, caplog: pytest.LogCaptureFixture
+) -> None:
+    train = str(write_set(tmp_path / "a" / "towns", PLACES[:6]))
+    measured = str(write_set(tmp_path / "b" / "towns", PLACES[6:]))
+    data = read_data(DataOptions((train,), validation=(measured,)), cutter, SPEC)
+    assert (list(data.sources), list(data.held)) == (["a/towns"], ["b/towns"])
+    assert data.published == frozenset()
+    assert "measured on" not in caplog.text
+    small = str(write_set(tmp_path / "c" / "towns", PLACES[8:]))
+    with caplog.at_level(logging.WARNING, "ctxindex"):
+        read_data(DataOptions((train,), validation=(small,)), cutter, SPEC)
+    assert "c/towns: what is measured on 4 documents with questions is mostly chance" in caplog.text
+
+
+def test_what_the_model_cannot_read_is_left_out_on_both_sides(
+    tmp_path: Path, cutter: Chunker, minilm_independent: LocalEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = minilm_independent.tokenizer
+    texts = [text_of(place) + "\n\n\u200b\u200b" * (place in PLACES[:3]) for place in PLACES]
+    spans = [[[0, 20], [21, len(text)]] for text in map(text_of, PLACES)]
+    documents = [
+        {"doc_id": place, "text": text, "chunks": [*own, [len(text) - 2, len(text)]] if len(text) > own[1][1] else own}
+        for place, text, own in zip(PLACES, texts, spans, strict=True)
+    ]
+    queries = [{"query_id": place, **pair(place, 0)} for place in PLACES]
+    queries += [{"query_id": f"{place} again", **pair(place, 0, "\u200b")} for place in PLACES[2:7]]
+    write_jsonl(tmp_path / "towns" / "documents.jsonl", documents)
+    write_jsonl(tmp_path / "towns" / "queries.jsonl", queries)
+    with caplog.at_level(logging.WARNING, "ctxindex"):
+        data = read_data(DataOptions((str(tmp_path / "towns"),), held_out=0.4), cutter, SPEC, tokenizer)
+    train, held = data.sources["towns"], data.held["towns"]
+    assert names(train) | names(held) == set(PLACES[3:])
+    assert len(train.queries) + len(held.queries) == len(PLACES) - 3
+    assert train.unreadable == held.unreadable == dict.fromkeys(PLACES[:3], NO_TOKENS)
+    assert "towns: 3 documents left out (a chunk has no tokens that the model can read)" in caplog.text
+    assert "towns: 5 queries left out" in caplog.text
+    for one in (*train.documents, *held.documents):
+        assert minilm_independent.document_rows(one)
+    minilm_independent.query_rows([query.text for query in (*train.queries, *held.queries)])
+    write_jsonl(tmp_path / "towns" / "queries.jsonl", queries[len(PLACES) :])
+    with pytest.raises(DatasetError, match="towns: no query holds text that the model can read"):
+        read_data(DataOptions((str(tmp_path / "towns"),)), cutter, SPEC, tokenizer)

@@ -194,6 +194,21 @@ def test_the_same_words_asked_elsewhere_have_answers_that_are_no_negatives(encod
     assert batch.positives == ((0, 5), (0, 7), (1, 1), (3, 2))
 
 
+def test_no_chunk_that_holds_the_sentence_of_a_cloze_is_its_negative(encoders: dict[str, LocalEncoder]) -> None:
+    clause = "the law which governs this agreement is that of Delaware."
+    texts = {"a": [f"Of the first. {clause}", "Here is nothing."], "b": ["Of the other. " + clause.upper(), clause]}
+    sources = [TrainingDocument(chunked(name, own), (Question(f"{name}?", (0,)),)) for name, own in texts.items()]
+    seen = set()
+    for step in range(6):
+        batch = sampled(encoders["mean"], sources, step, Limits(9, 1, clozes=1))
+        for query in range(2, len(batch.queries)):
+            document, (chunk,) = batch.documents[query], batch.golds[query]
+            own = 2 * document + chunk
+            assert {other for one, other in batch.positives if one == query} == {0, 2, 3} - {own}
+            seen.add(own)
+    assert seen == {0, 2, 3}
+
+
 def test_words_that_were_not_drawn_are_known_all_the_same(encoders: dict[str, LocalEncoder]) -> None:
     sources = [asking("a", ("When?", (2,))), asking("b", *[("when?", (1,))], *[(f"{n}?", (0,)) for n in range(5)])]
     batches = [sampled(encoders["mean"], sources, step, Limits(9, 1)) for step in range(12)]
