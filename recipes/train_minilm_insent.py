@@ -85,10 +85,9 @@ def main() -> None:
     def card(found: Finetuned) -> str:
         return write_card(found, chosen, data, command_line(["python", *sys.argv]))
 
-    if not (out / FILE).exists():
-        found = finetune(chosen, data, out, resume=out.exists(), threads=given.threads, card=card)
-        for name, runs in found.runs.items():
-            print(f"{name:<24}", *(f"{run.corpus.name} {100 * run.metrics['ndcg@10'].mean:.1f}" for run in runs))
+    found = finetune(chosen, data, out, resume=True, threads=given.threads, card=card)
+    for name, runs in found.runs.items():
+        print(f"{name:<24}", *(f"{run.corpus.name} {100 * run.metrics['ndcg@10'].mean:.1f}" for run in runs))
     print(f"the model: {out}")
     if given.ship:
         ship(out)

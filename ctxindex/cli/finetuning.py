@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -19,7 +18,7 @@ from ctxindex.evaluation.evaluator import chunker_of
 from ctxindex.indexing import IndexOptions
 from ctxindex.loading import LoadOptions, globs_of
 from ctxindex.loading.values import DEFAULT_MAX_CHARS
-from ctxindex.training.context import in_context
+from ctxindex.training.context import in_context, require_alone
 from ctxindex.training.data import Data, DataOptions, read_data
 
 if TYPE_CHECKING:
@@ -38,11 +37,6 @@ class Training:
     named: DataOptions
     device: str
     threads: int | None
-
-
-def is_first_process() -> bool:
-    """Whether this process speaks for all where several train together."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def require_packages(given: Mapping[str, Any]) -> None:
@@ -78,6 +72,10 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     chosen = replace(options, dtype=None).encoder_options(device, threads=threads, trust_remote_code=trusted)
     encoder = in_context(chosen, checkpoint)
     make_spec(checkpoint, encoder)  # what does not go together is told before anything is read
+    if named.replay:
+        require_alone(checkpoint)
+    if len(merge) > 1 and named.share == 0 and not named.validation:
+        raise ConfigError("--merge chooses on held-out documents: hold some out, or name a --validation")
     spec = options.chunker_spec()
     data = read_data(named, chunker_of(spec, options.model_name, trust_remote_code=trusted), spec)
     data.require(schedule.documents)
