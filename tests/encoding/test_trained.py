@@ -217,7 +217,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "skiplist": ("none", "model"),
 }
 DENSE = [name for name in VALUES if name not in ("pool_factor", "skiplist")]
-MULTIVECTOR = [name for name in VALUES if name not in ("blend", "isolated", "windows", "dims")]  # full: its model has ends
+MULTIVECTOR = [name for name in VALUES if name not in ("blend", "isolated", "windows", "dims")]
+"""A full pass is not among them: its model has ends."""
 
 
 def some(names: list[str]) -> st.SearchStrategy[dict[str, Any]]:
