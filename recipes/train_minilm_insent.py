@@ -109,7 +109,7 @@ def train(given: argparse.Namespace, out: Path, command: str) -> Finetuned:
         chosen,
         data,
         out,
-        resume=out.exists(),
+        resume=True,
         threads=given.threads,
         callbacks=[] if steps is None else [Watching(steps)],
         watch=measuring,

@@ -47,7 +47,7 @@ _METHOD = "What is trained.  [default: late, or late-interaction where the model
 @option(DATA, "--chunks", type=click.Choice(["given", "cut"]), help=_CHUNKS)
 @option(OUTPUT, "--out", required=True, metavar="DIR", help=_OUT)
 @option(OUTPUT, "--merge", metavar="A,…|sweep", help=_MERGE)
-@option(OUTPUT, "--resume", is_flag=True, help="Go on with the training in the folder, from its last checkpoint.")
+@option(OUTPUT, "--resume", is_flag=True, help="Go on with the training in the folder, where it stood.")
 @option(OUTPUT, "--quiet", "-q", is_flag=True, help="No progress.")
 @json_option
 @chunk_options
@@ -70,15 +70,19 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     Documents are held out to measure on, never queries. Base and tuned model are measured before and after, and the
     folder gets a card that says so. ingest, eval and sentence-transformers take the folder as --model.
 
-    A training that was interrupted goes on with --resume. For several devices: accelerate launch -m ctxindex.cli
-    finetune … (not tried on GPUs).
+    A training that was interrupted goes on with --resume, and does only what is not done yet. For several devices:
+    accelerate launch -m ctxindex.cli finetune … (not tried on GPUs).
     """  # noqa: D301  # \b is click's mark for lines that are not to be wrapped
-    from ctxindex.cli.finetuning import is_first_process, prepare, require_packages
+    from ctxindex.cli.finetuning import prepare, require_packages
+    from ctxindex.training.folder import TrainingFolder
+    from ctxindex.training.plan import is_first
 
     out = Path(given["out"]).expanduser()
-    as_json, first = given.pop("as_json"), is_first_process()
+    as_json, first = given.pop("as_json"), is_first()
     quiet = given["quiet"] or not first
     require_packages(given)
+    if first:
+        TrainingFolder(out).require_usable(resume=given["resume"])
     training = prepare(given, out)
     if not quiet:
         _say_data(training)
@@ -88,11 +92,12 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         if first:
             click.echo(f"\n{_interrupted(out)}", err=True)
         ctx.exit(INTERRUPTED)
-    if first:
-        if as_json:
-            print_json(_as_json(found, training))
-        else:
-            _print(found, training)
+    if not first:
+        return  # an exit of its own would end the job while the first process still measures
+    if as_json:
+        print_json(_as_json(found, training))
+    else:
+        _print(found, training)
     if unreadable(training):
         ctx.exit(SOME_FAILED)
 
@@ -126,10 +131,15 @@ def _finetune(training: Training, out: Path, given: dict[str, Any], quiet: bool)
 
 
 def _interrupted(out: Path) -> str:
-    from ctxindex.training.finetune import TRAINING
-    from ctxindex.training.trainer import CHECKPOINTS
+    from ctxindex.training.folder import TrainingFolder
+    from ctxindex.training.plan import devices
 
-    if any((out / TRAINING / CHECKPOINTS).glob("checkpoint-*")):
+    folder = TrainingFolder(out)
+    if folder.ended() is not None:
+        return (
+            f"Interrupted. Training has ended; the same command with --resume writes and measures the model in {out}."
+        )
+    if folder.last_checkpoint(devices()) is not None:
         return f"Interrupted. The same command with --resume goes on from the last checkpoint in {out}."
     return (
         "Interrupted before the first checkpoint (--save-every says after how many steps there is one): the same "
@@ -178,6 +188,7 @@ def _as_json(found: Finetuned, training: Training) -> dict[str, Any]:
         "method": plan.encoder.method,
         "steps": found.steps,
         "seconds": round(found.seconds, 2),
+        "earlier": found.earlier,
         "merged": found.merged,
         "merges": {f"{share:g}": value for share, value in found.merges.items()},
         "data": {
@@ -201,7 +212,8 @@ def _as_json(found: Finetuned, training: Training) -> dict[str, Any]:
 def _print(found: Finetuned, training: Training) -> None:
     from ctxindex.training.card import gains, results_rows
 
-    click.echo(f"Trained {plural(found.steps, 'step')} in {found.seconds:.0f} s: {found.folder}")
+    done = "Finished before, with" if found.earlier else "Trained"
+    click.echo(f"{done} {plural(found.steps, 'step')} in {found.seconds:.0f} s: {found.folder}")
     if found.merges:
         tried = ", ".join(f"{share:g}: {100 * value:.1f}" for share, value in sorted(found.merges.items()))
         click.echo(f"Kept {found.merged:g} of the tuned weights (nDCG@10 on held-out documents: {tried})")

@@ -21,7 +21,7 @@ from ctxindex.evaluation.configuration import CHUNKING
 from ctxindex.indexing import IndexOptions
 from ctxindex.loading import LoadOptions, globs_of
 from ctxindex.loading.values import DEFAULT_MAX_CHARS
-from ctxindex.training.context import in_context
+from ctxindex.training.context import in_context, require_alone
 from ctxindex.training.data import Data, DataOptions, read_data
 
 if TYPE_CHECKING:
@@ -45,11 +45,6 @@ class Training:
     named: DataOptions
     device: str
     threads: int | None
-
-
-def is_first_process() -> bool:
-    """Whether this process speaks for all where several train together."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def require_packages(given: Mapping[str, Any]) -> None:
@@ -86,6 +81,10 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     encoder = in_context(chosen, checkpoint)
     # What does not go together is told before anything is read.
     require_effect(make_spec(checkpoint, encoder), objective, shares)
+    if named.replay:
+        require_alone(checkpoint)
+    if len(merge) > 1 and named.share == 0 and not named.validation:
+        raise ConfigError("--merge chooses on held-out documents: hold some out, or name a --validation")
     spec = options.chunker_spec()
     tokenizer = ModelTokenizer(checkpoint.backbone, lower_case=checkpoint.lower_case)
     data = read_data(named, load_chunker(spec, tokenizer), spec, tokenizer)

@@ -136,7 +136,7 @@ _TRAINING = (
         TRAINING,
         _SCHEDULE,
         "mini_batch_tokens",
-        "Read a batch in parts of so many tokens: less memory, slower.",
+        "Read a batch in parts of so many tokens, a window at least: less memory, slower.",
         type=_SOME,
     ),
     _flag("gradient_checkpointing", "Compute parts of a pass again instead of keeping them: less memory, slower."),

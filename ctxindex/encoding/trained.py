@@ -46,6 +46,7 @@ class TrainedSettings:
     method: Method
     join: Join | None = None
     max_tokens: int | Literal["model"] | None = None
+    dims: int | None = None
     windows: Windows | None = None
     owner: Owner | None = None
     window_overlap: int | None = None
@@ -135,10 +136,12 @@ def _is_window(value: Any) -> bool:
 
 _IN_CONTEXT: tuple[Method, ...] = ("late", "late-interaction")
 _DENSE: tuple[Method, ...] = ("late",)
+_ONE_VECTOR: tuple[Method, ...] = ("late", "independent")
 _MULTIVECTOR: tuple[Method, ...] = ("late-interaction",)
 
 _FIELDS: dict[str, tuple[_Rule, tuple[Method, ...]]] = {
     "max_tokens": ((_is_window, 'a whole number above 0, or "model"'), METHODS),
+    "dims": (_whole(1), _ONE_VECTOR),
     "join": (_one_of(JOINS), _IN_CONTEXT),
     "windows": (_one_of(WINDOWS), _IN_CONTEXT),
     "owner": (_one_of(OWNERS), _IN_CONTEXT),

@@ -4,14 +4,17 @@ A batch of several sources would make the second term of the loss easy, since a 
 looks; of one source, documents must be told from each other by what they are about. Sources take turns so that each
 has its share at any moment, and each goes through all of its documents before one comes again. Nothing depends on
 anything but the seed and the step: a training that was interrupted leaves out the batches that it has done.
+
+Devices that tell each other's chunks apart share one draw (`dealt`): a source of its own on each would make that easy,
+and a document on two of them would be told from itself.
 Source of the turns: Balinski and Young, "The quota method of apportionment", 1975: no source is ever a whole batch
 ahead of its share or behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +61,18 @@ def draw_batches(
     weights = {source: shares[source] / total for source in sources}
     decks = {name: _Deck(count, [seed, 1, place]) for place, (name, count) in enumerate(sources.items())}
     return _draws(decks, weights, size, seed)
+
+
+def dealt(draws: Iterable[Draw], devices: int) -> Iterator[Draw]:
+    """Each draw in as many parts as there are devices, one after the other; all else is drawn anew for each part.
+
+    A draw of `size * devices` documents gives each device `size` of them, of one source and none of them twice.
+    """
+    for draw in draws:
+        size = len(draw.documents) // devices
+        for device in range(devices):
+            part = draw.documents[device * size : (device + 1) * size]
+            yield replace(draw, step=draw.step * devices + device, documents=part)
 
 
 def _draws(decks: Mapping[str, _Deck], weights: Mapping[str, float], size: int, seed: int) -> Iterator[Draw]:

@@ -203,7 +203,7 @@ def _results(found: Finetuned) -> str:
 def _settings(found: Finetuned, plan: Plan) -> str:
     machine = {"device", "threads", "batch_tokens", "dtype", "trust_remote_code"}
     encoder = {name: value for name, value in asdict(plan.encoder).items() if name not in machine}
-    chosen = {name: value for name, value in encoder.items() if value is not None and value is not False}
+    chosen = {name: value for name, value in encoder.items() if value is not None}
     weights = asdict(plan.objective)
     objective = {**weights.pop("insent"), **weights}
     groups: list[tuple[str, Mapping[str, Any]]] = [

@@ -35,6 +35,19 @@ def in_context(options: EncoderOptions, checkpoint: Checkpoint) -> EncoderOption
     return replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})
 
 
+def require_alone(checkpoint: Checkpoint) -> None:
+    """Check that the model can read chunks alone, beside those it reads in context: what `--replay` practises.
+
+    Raises:
+        ConfigError: it is for late interaction, which has no method for that.
+    """
+    if checkpoint.colbert is not None:
+        raise ConfigError(
+            f"--replay reads each chunk alone, and {checkpoint.name} is a late-interaction model, which reads "
+            "chunks in their documents only: leave --replay out; --hold keeps queries where the base has them"
+        )
+
+
 def _defaults(options: EncoderOptions, window: int, blends: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     plain = options.pooling in (None, "strict")

@@ -2,8 +2,9 @@
 
     load -> train, with checkpoints -> choose how much of the change to keep -> write the folder -> measure
 
-All that a training writes stays in `training/` of its folder: the plan, checkpoints, logs, the curve. A training that
-was stopped goes on from its last checkpoint, under the same plan, to the same model.
+All that a training writes stays in `training/` of its folder (`ctxindex.training.folder`). A training that was stopped
+goes on from its last checkpoint, under the same plan, to the same model; one that had ended is only written and
+measured; and of one that is finished the run says what was found.
 
 How much of the change is kept (`merge`): weights between the base's and the tuned ones often lose less of what the base
 knew than they lose of what was learnt. Where several shares are given, the one with the best nDCG@10 on the held-out
@@ -12,97 +13,51 @@ documents is taken. Measured are then the base, each chunk alone and in context,
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxindex.encoding import load_encoder, open_checkpoint
-from ctxindex.encoding.modules import DenseLayer, LayerNormLayer
-from ctxindex.encoding.options import EncoderOptions
-from ctxindex.encoding.trained import TrainedSettings, write_settings
-from ctxindex.errors import ConfigError
+from ctxindex.encoding.options import EncoderOptions, make_spec
+from ctxindex.encoding.runtime import keep_freed_memory, resolve_device, use_threads
+from ctxindex.encoding.trained import FILE
+from ctxindex.errors import ConfigError, ModelError
 from ctxindex.evaluation.configuration import Configuration
 from ctxindex.evaluation.evaluator import Evaluator, Watch
 from ctxindex.evaluation.results import Run
-from ctxindex.spec import ChunkerSpec, EncoderSpec
-from ctxindex.training.export import write_model
+from ctxindex.training.context import require_alone
+from ctxindex.training.folder import TRAINING as TRAINING
+from ctxindex.training.folder import Ended, TrainingFolder
 from ctxindex.training.lora import merged_state
+from ctxindex.training.measured import from_json, to_json
 from ctxindex.training.merging import merge_states
 from ctxindex.training.model import ContextualModel
-from ctxindex.training.objective import ObjectiveOptions
 from ctxindex.training.parameters import choose_parameters
-from ctxindex.training.sampling import Limits, Sampler, Shares
-from ctxindex.training.schedule import Schedule
-from ctxindex.training.trainer import CHECKPOINTS, METRIC, ContextualTrainer, make_trainer
+from ctxindex.training.plan import Finetuned as Finetuned
+from ctxindex.training.plan import Plan as Plan
+from ctxindex.training.plan import described, devices, is_first
+from ctxindex.training.sampling import Limits, Sampler
+from ctxindex.training.trainer import METRIC, ContextualTrainer, make_trainer, precision_of
+from ctxindex.training.tuned import require_same, write_tuned
 
 if TYPE_CHECKING:
     import torch
     from transformers import TrainerCallback
 
     from ctxindex.encoding.checkpoint import Checkpoint
-    from ctxindex.evaluation.corpus import Corpus
     from ctxindex.training.data import Data
-
-TRAINING, PLAN, CURVE, CANDIDATE = "training", "plan.json", "curve.json", "candidate"
 
 ALONE, CONTEXT, TUNED = "base, each chunk alone", "base, in context", "tuned"
 """What is measured, as tables call it."""
 
+_OF_THE_MACHINE = {"method", "device", "threads", "dtype", "trust_remote_code", "batch_tokens"}
+
 _log = logging.getLogger("ctxindex")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that decides a training, but its data and the machine.
-
-    Attributes:
-        model: the base, by name.
-        encoder: how its vectors are made, in training and after it.
-        objective: the loss.
-        schedule: how long, how fast, on how much at once.
-        shares: of the steps that leave something out.
-        source_shares: of the steps, for each source; None goes by the number of documents.
-        merge: shares of the tuned weights to choose from; (1.0,) keeps the tuned model as it is.
-        chunker: how documents were cut.
-    """
-
-    model: str
-    encoder: EncoderOptions
-    chunker: ChunkerSpec
-    objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
-    schedule: Schedule = field(default_factory=Schedule)
-    shares: Shares = field(default_factory=Shares)
-    source_shares: Mapping[str, float] | None = None
-    merge: tuple[float, ...] = (1.0,)
-
-
-@dataclass(frozen=True)
-class Finetuned:
-    """What came of a training.
-
-    Attributes:
-        folder: of the model.
-        history: what was logged, by step: `loss` and its parts, `learning_rate`, `eval_ndcg@10`.
-        runs: measurements on each held-out corpus, by what was measured; empty where nothing is held out.
-        merged: the share of the tuned weights that was taken; `merges` has the mean nDCG@10 of each that was tried.
-        seconds: of training, in this process.
-        steps: of the whole training.
-    """
-
-    folder: Path
-    history: list[dict[str, float]]
-    runs: Mapping[str, list[Run]]
-    merged: float
-    merges: Mapping[float, float]
-    seconds: float
-    steps: int
 
 
 def finetune(
@@ -125,7 +80,7 @@ def finetune(
         plan: what to do.
         data: on what.
         out: the new model's folder; may hold an earlier part of the same training only.
-        resume: go on from the last checkpoint there, if there is one.
+        resume: do what is not done yet of the training there, if there is one.
         device: where to train and to measure.
         threads: of the CPU; None takes those this process may use.
         tensorboard: write logs for it.
@@ -136,27 +91,33 @@ def finetune(
 
     Raises:
         ConfigError: the folder is in use, or the plan does not fit the model or the data.
-        ModelError: the model cannot be found, used or written.
+        ModelError: the model cannot be found, used or written; memory is short, or the numbers leave their range.
         MissingDependencyError: an extra that is needed is not installed.
     """
-    workshop = _Workshop(plan, data, out, device, threads, trust_remote_code, watch)
-    workshop.prepare(resume=resume)
-    began = time.perf_counter()
-    trainer = workshop.trainer(callbacks, tensorboard=tensorboard)
-    trainer.train(resume_from_checkpoint=workshop.last_checkpoint() if resume else None)
-    seconds = time.perf_counter() - began
-    if not trainer.is_world_process_zero():
-        return Finetuned(out, [], {}, 1.0, {}, seconds, trainer.state.global_step)
-    history = [dict(line) for line in trainer.state.log_history]
-    (workshop.folder / CURVE).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
-    merges = workshop.try_merges()
-    merged = max(merges, key=lambda share: merges[share]) if merges else plan.merge[-1]
-    workshop.write(merged, out)
-    found = Finetuned(out, history, workshop.measure(out), merged, merges, seconds, trainer.state.global_step)
+    folder, first = TrainingFolder(out), is_first()
+    if first:
+        folder.require_usable(resume=resume)
+    workshop = _Workshop(plan, data, folder, device, threads, trust_remote_code, watch)
+    if first:
+        folder.require_same(workshop.described)
+    ended = folder.ended() if resume else None
+    if ended is None:
+        ended = workshop.train(callbacks, tensorboard=tensorboard, resume=resume)
+    if not first:
+        return Finetuned(out, [], {}, 1.0, {}, ended.seconds, ended.steps)
+    if ended.found is not None:
+        return workshop.finished(ended, ended.found)
+    found = workshop.finish(ended)
     if card is not None:
         (out / "README.md").write_text(card(found), encoding="utf-8")
-    workshop.clean()
+    folder.finish(replace(ended, found=_kept(plan, found)))
     return found
+
+
+def _kept(plan: Plan, found: Finetuned) -> dict[str, Any]:
+    """What a run that comes later says of this one."""
+    merges = [[share, value] for share, value in found.merges.items()]
+    return {"merge": list(plan.merge), "merged": found.merged, "merges": merges, "runs": to_json(found.runs)}
 
 
 class _Workshop:
@@ -166,7 +127,7 @@ class _Workshop:
         self,
         plan: Plan,
         data: Data,
-        out: Path,
+        folder: TrainingFolder,
         device: str,
         threads: int | None,
         trust_remote_code: bool,
@@ -174,8 +135,7 @@ class _Workshop:
     ) -> None:
         self._plan = plan
         self._data = data
-        self._out = out
-        self.folder = out / TRAINING
+        self._folder = folder
         self._device = device
         self._machine: dict[str, Any] = {"threads": threads, "trust_remote_code": trust_remote_code}
         self._watch = watch
@@ -183,46 +143,65 @@ class _Workshop:
         # Rows do not depend on the precision; weights are float32 whatever the passes run in.
         options = replace(plan.encoder, device=device, dtype="float32", **self._machine)
         self._encoder = load_encoder(plan.model, options)
-        self._model = ContextualModel(self._encoder, self._checkpoint, device)
-        self._base_state = _transformer(self._model)
-        self._base_heads = _heads(self._model)
-        choose_parameters(self._model, plan.schedule)
+        if len(plan.merge) > 1 and not data.held:
+            raise ConfigError("to choose among several shares of the tuned weights, documents must be held out")
+        if data.replay:
+            require_alone(self._checkpoint)
+        self.described = described(plan, data, self._encoder.spec, precision_of(plan.schedule, device))
 
-    def prepare(self, *, resume: bool) -> None:
-        """Make the folder, or find out whether what lies there is an earlier part of this training.
+    def train(self, callbacks: Sequence[TrainerCallback], *, tensorboard: bool, resume: bool) -> Ended:
+        """Train, from the last checkpoint on where there is one, and keep the weights in the training's folder."""
+        if resolve_device(self._device).type == "cpu":
+            use_threads(self._machine["threads"])
+            keep_freed_memory()
+        model = ContextualModel(self._encoder, self._checkpoint, self._device)
+        choose_parameters(model, self._plan.schedule)
+        trainer = self._trainer(model, callbacks, tensorboard=tensorboard)
+        last = self._folder.last_checkpoint(devices()) if resume else None
+        if is_first():
+            if last is None:
+                self._require_writable(model)
+            self._folder.begin(self.described)
+            self._folder.remove_broken(devices())
+        began = time.perf_counter()
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        ended = Ended(trainer.state.global_step, time.perf_counter() - began)
+        if is_first():
+            self._folder.end(ended, _on_cpu(model), trainer.state.log_history)
+        return ended
+
+    def finish(self, ended: Ended) -> Finetuned:
+        """Choose how much of the tuned weights to keep, write the model, and measure it."""
+        state = self._folder.tuned()
+        merges = self._try_merges(state)
+        merged = max(merges, key=lambda share: merges[share]) if merges else self._plan.merge[-1]
+        self._write(state, merged, self._folder.out)
+        runs = self._measure(self._folder.out)
+        history = self._folder.history()
+        return Finetuned(self._folder.out, history, runs, merged, merges, ended.seconds, ended.steps)
+
+    def finished(self, ended: Ended, found: Mapping[str, Any]) -> Finetuned:
+        """What was found when the training was finished.
 
         Raises:
-            ConfigError: it is something else.
+            ConfigError: something else is asked for, which would need the tuned weights again, or the model is gone.
         """
-        if len(self._plan.merge) > 1 and not self._data.held:
-            raise ConfigError("to choose among several shares of the tuned weights, documents must be held out")
-        if os.environ.get("RANK", "0") != "0":
-            return  # the first of several processes looks after the folder
-        file = self.folder / PLAN
-        plan = json.loads(json.dumps(self._described()))
-        if self._out.exists() and any(self._out.iterdir()):
-            if not resume:
-                raise ConfigError(f"{self._out} is not empty: choose a new folder, or go on in it with --resume")
-            if not file.is_file():
-                raise ConfigError(f"{self._out} holds no training to go on with: choose a new folder")
-            before = json.loads(file.read_text(encoding="utf-8"))
-            if other := [name for name in sorted({*plan, *before}) if plan.get(name) != before.get(name)]:
-                raise ConfigError(
-                    f"{self._out} holds a training with another {', '.join(other)}: resume with the same data and "
-                    "settings, or choose a new folder"
-                )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+        out = self._folder.out
+        if not (out / FILE).is_file():
+            raise ConfigError(f"{out} holds a finished training without its model: train anew in a new folder")
+        if found["merge"] != list(self._plan.merge):
+            raise ConfigError(
+                f"{out} is finished: {found['merged']:g} of the tuned weights is kept, and the weights themselves are "
+                "not there any more; for another --merge train anew in a new folder"
+            )
+        runs = from_json(found["runs"], {corpus.name: corpus for corpus in self._data.held.values()})
+        merges = {float(share): float(value) for share, value in found["merges"]}
+        history = self._folder.history()
+        return Finetuned(out, history, runs, found["merged"], merges, ended.seconds, ended.steps, earlier=True)
 
-    def last_checkpoint(self) -> str | None:
-        """The checkpoint to go on from; None where training has not come so far."""
-        from transformers.trainer_utils import get_last_checkpoint
-
-        folder = self.folder / CHECKPOINTS
-        get: Callable[[str], str | None] = get_last_checkpoint
-        return get(str(folder)) if folder.is_dir() else None
-
-    def trainer(self, callbacks: Sequence[TrainerCallback], *, tensorboard: bool) -> ContextualTrainer:
+    def _trainer(
+        self, model: ContextualModel, callbacks: Sequence[TrainerCallback], *, tensorboard: bool
+    ) -> ContextualTrainer:
         """What trains the model."""
         from ctxindex.training.sources import training_documents
 
@@ -243,130 +222,112 @@ class _Workshop:
         if plan.objective.hold:
             base = ContextualModel(self._encoder, self._checkpoint, self._device).eval().requires_grad_(False)
         return make_trainer(
-            self._model,
+            model,
             base,
             sampler,
             {name: len(documents) for name, documents in sources.items()},
             schedule,
             plan.objective,
-            folder=self.folder,
+            folder=self._folder.path,
             shares=plan.source_shares,
+            replayed=frozenset(self._data.replay),
             device=self._device,
-            validate=self._validate if self._data.held else None,
+            validate=(lambda: self._validate(model)) if self._data.held else None,
             callbacks=callbacks,
             tensorboard=tensorboard,
         )
 
-    def try_merges(self) -> dict[float, float]:
+    def _reader_alone(self) -> Any:
+        """Reads every chunk alone, in vectors of the same kind."""
+        spec = self._encoder.spec
+        options = EncoderOptions(
+            method="independent",
+            max_tokens=spec.max_tokens,
+            dims=spec.dim,
+            force_mean=spec.force_mean,
+            device=self._device,
+            dtype="float32",
+            **self._machine,
+        )
+        return load_encoder(self._plan.model, options)
+
+    def _require_writable(self, model: ContextualModel) -> None:
+        """Write the model as it is and open it, before hours go into what could not be written.
+
+        Raises:
+            ModelError: the base is of a form that cannot be written; nothing is left of it.
+        """
+        state = _on_cpu(model)
+        try:
+            write_tuned(self._checkpoint, self._encoder.spec, state, self._folder.candidate)
+            require_same(self._checkpoint, self._encoder.spec, state, self._folder.candidate)
+        except BaseException:
+            self._folder.discard()
+            raise
+
+    @cached_property
+    def _base_state(self) -> dict[str, torch.Tensor]:
+        return merged_state(ContextualModel(self._encoder, self._checkpoint, "cpu"))
+
+    def _try_merges(self, state: Mapping[str, torch.Tensor]) -> dict[float, float]:
         """The mean nDCG@10 of every share that may be taken; nothing where there is no choice."""
         if len(self._plan.merge) < 2:
             return {}
         found = {}
         for share in self._plan.merge:
-            self.write(share, self.folder / CANDIDATE)
-            found[share] = self._mean_ndcg(self.folder / CANDIDATE)
+            self._write(state, share, self._folder.candidate)
+            found[share] = _mean(self._run(self._encoder.spec.method, str(self._folder.candidate), {}))
             _log.info("%g of the tuned weights: nDCG@10 %.4f on held-out documents", share, found[share])
         return found
 
-    def write(self, share: float, into: Path) -> None:
+    def _write(self, state: Mapping[str, torch.Tensor], share: float, into: Path) -> None:
         """Write the model with so much of the tuned weights as a folder."""
-        state, heads = _transformer(self._model), _heads(self._model)
-        if share < 1:
-            state = merge_states(self._base_state, state, share)
-            heads = {file: merge_states(self._base_heads[file], tensors, share) for file, tensors in heads.items()}
-        into.mkdir(parents=True, exist_ok=True)
-        write_model(self._checkpoint, state, heads, into)
-        write_settings(into, _settings(self._encoder.spec))
+        kept = state if share == 1 else merge_states(self._base_state, state, share)
+        write_tuned(self._checkpoint, self._encoder.spec, kept, into)
 
-    def measure(self, folder: Path) -> dict[str, list[Run]]:
+    def _measure(self, folder: Path) -> dict[str, list[Run]]:
         """The base, each chunk alone and in context, and the tuned model, on every held-out corpus."""
         if not self._data.held:
             return {}
-        given = _given(self._plan.encoder)
-        multivector = self._encoder.spec.multivector
-        measured = {} if multivector else {ALONE: self._run("independent", self._plan.model, {})}
-        measured[CONTEXT] = self._run(self._encoder.spec.method, self._plan.model, given)
-        measured[TUNED] = self._run(self._encoder.spec.method, str(folder), {})
+        method, model = self._encoder.spec.method, self._plan.model
+        measured = {}
+        if not self._encoder.spec.multivector:
+            measured[ALONE] = self._run("independent", model, self._alone())
+        measured[CONTEXT] = self._run(method, model, given(self._plan.encoder))
+        measured[TUNED] = self._run(method, str(folder), {})
         return measured
 
-    def clean(self) -> None:
-        """Remove what only a training that goes on would need."""
-        for name in (CHECKPOINTS, CANDIDATE):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+    def _alone(self) -> dict[str, Any]:
+        """Settings of the base when it reads each chunk alone: its own pooling, or means where it has none."""
+        chosen = {name: getattr(self._plan.encoder, name) for name in ("max_tokens", "dims")}
+        settings = {name: value for name, value in chosen.items() if value is not None}
+        try:
+            make_spec(self._checkpoint, EncoderOptions(method="independent", **settings))
+        except ModelError:
+            settings["force_mean"] = True
+        return settings
 
-    def _validate(self) -> dict[str, float]:
-        with _as_it_was(self._model):
-            self.write(1.0, self.folder / CANDIDATE)
-            runs = self._run(self._encoder.spec.method, str(self.folder / CANDIDATE), {})
+    def _validate(self, model: ContextualModel) -> dict[str, float]:
+        with _as_it_was(model):
+            write_tuned(self._checkpoint, self._encoder.spec, _on_cpu(model), self._folder.candidate)
+            runs = self._run(self._encoder.spec.method, str(self._folder.candidate), {})
         each = {f"{METRIC} {run.corpus.name}": run.metrics[METRIC].mean for run in runs}
         return {METRIC: _mean(runs), **(each if len(each) > 1 else {})}
-
-    def _mean_ndcg(self, folder: Path) -> float:
-        return _mean(self._run(self._encoder.spec.method, str(folder), {}))
 
     def _run(self, method: str, model: str, settings: Mapping[str, Any]) -> list[Run]:
         evaluator = Evaluator(device=self._device, watch=self._watch, **self._machine)
         configuration = Configuration(method, settings=settings, common={"model": model})
         return list(evaluator.run(configuration, list(self._data.held.values())))
 
-    def _reader_alone(self) -> Any:
-        return load_encoder(
-            self._plan.model,
-            EncoderOptions(method="independent", device=self._device, dtype="float32", **self._machine),
-        )
 
-    def _described(self) -> dict[str, Any]:
-        """The plan and the data, so that they can be compared."""
-        plan, data = self._plan, self._data
-        described = asdict(plan) | {"model": self._checkpoint.digest, "encoder": asdict(self._encoder.spec)}
-        described["merge"] = None  # what is kept may be chosen anew
-        described["encoder"].pop("model")
-        for role in ("sources", "held", "replay"):
-            described[role] = {name: _digest(corpus) for name, corpus in getattr(data, role).items()}
-        return described
+def given(options: EncoderOptions) -> dict[str, Any]:
+    """What was chosen of an encoder, as settings of a configuration; 0 and no are choices."""
+    return {name: value for name, value in asdict(options).items() if name not in _OF_THE_MACHINE and value is not None}
 
 
-def _settings(spec: EncoderSpec) -> TrainedSettings:
-    """What the tuned model says of itself: how it was read in training."""
-    windowed = spec.method != "independent"
-    anchored = windowed and spec.windows == "window"
-    blends = spec.method == "late" and spec.blend > 0
-    return TrainedSettings(
-        spec.method,
-        join=spec.join if windowed and spec.join != "none" else None,
-        windows=spec.windows if windowed else None,
-        pooling="strict" if windowed and spec.pooling == "strict" else None,
-        anchor=spec.anchor if anchored else None,
-        anchor_title=spec.anchor_title if anchored else None,
-        blend=spec.blend if blends else None,
-        isolated=spec.isolated if blends else None,
-    )
-
-
-def _given(options: EncoderOptions) -> dict[str, Any]:
-    """What was chosen of an encoder, as settings of a configuration."""
-    machine = {"method", "device", "threads", "dtype", "trust_remote_code", "batch_tokens"}
-    return {
-        name: value for name, value in asdict(options).items() if name not in machine and value not in (None, False)
-    }
-
-
-def _transformer(model: ContextualModel) -> dict[str, torch.Tensor]:
-    """Copies of the transformer's weights by their names in it, with adapters added."""
-    prefix = "transformer."
-    state = merged_state(model)
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-
-def _heads(model: ContextualModel) -> dict[Path, dict[str, torch.Tensor]]:
-    """The weights of the modules behind the transformer, by the file that each was read from."""
-    found: dict[Path, dict[str, torch.Tensor]] = {}
-    for module in (*model.token_layers, *model.layers):
-        layer: Any = getattr(module, "layer", None)
-        if isinstance(layer, DenseLayer | LayerNormLayer):
-            named: Any = module
-            found[layer.weights] = {name: tensor.clone() for name, tensor in named.named().items()}
-    return found
+def _on_cpu(model: ContextualModel) -> dict[str, torch.Tensor]:
+    """The model's weights with adapters added, away from a device that has other uses for its memory."""
+    return {name: tensor.cpu() for name, tensor in merged_state(model).items()}
 
 
 @contextmanager
@@ -381,14 +342,3 @@ def _as_it_was(model: ContextualModel) -> Iterator[None]:
 
 def _mean(runs: Sequence[Run]) -> float:
     return sum(run.metrics[METRIC].mean for run in runs) / len(runs)
-
-
-def _digest(corpus: Corpus) -> str:
-    import hashlib
-
-    found = hashlib.sha256()
-    for one in corpus.documents:
-        found.update(f"{one.document.doc_id}\0{one.document.title}\0{one.document.text}\0{len(one.chunks)}\0".encode())
-    for query, gold in zip(corpus.queries, corpus.gold, strict=True):
-        found.update(f"{query.text}\0{sorted(gold)}\0".encode())
-    return found.hexdigest()

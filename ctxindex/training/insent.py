@@ -53,6 +53,10 @@ _UNIT = 0.01
 _log = logging.getLogger("ctxindex")
 
 
+class NotNumbersError(ValueError):
+    """A vector is not made of numbers: weights have left their range, or a product has left that of its type."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Vectors:
     """Vectors of chunks or queries, packed: those of one item directly behind those of the item before.
@@ -187,7 +191,8 @@ def insent_loss(batch: InsentBatch, options: InsentOptions | None = None) -> Ins
         Scalars of the vectors' dtype, float32 at least, on their device.
 
     Raises:
-        ValueError: vectors that are not of unit length, or not numbers.
+        ValueError: vectors that are not of unit length.
+        NotNumbersError: vectors that are not made of numbers.
     """
     import torch
 
@@ -301,7 +306,8 @@ def _require_unit(batch: InsentBatch) -> None:
         away = (norms - 1).abs().nan_to_num(nan=torch.inf)
         if away.max() > _UNIT:
             worst = int(away.argmax())
-            raise ValueError(f"row {worst} of {name} has the norm {norms[worst]:.3g}: vectors must be of unit length")
+            kind = ValueError if away.isfinite().all() else NotNumbersError
+            raise kind(f"row {worst} of {name} has the norm {norms[worst]:.3g}: vectors must be of unit length")
 
 
 def _require_alike(batch: InsentBatch) -> None:

@@ -67,6 +67,29 @@ def join(readings: Sequence[Reading]) -> Reading:
     return Reading(tuple(rows), sum(reading.items for reading in readings))
 
 
+def split(reading: Reading) -> list[Reading]:
+    """The smallest readings whose join reads the same: of a window with its chunks, or of a chunk that is read alone.
+
+    Rows that hold parts of one chunk stay together, and with them the chunks in between.
+    """
+    if not reading.rows:
+        return [reading]
+    spans = [
+        (min(place.chunk for place in row.places), max(place.chunk for place in row.places)) for row in reading.rows
+    ]
+    found: list[Reading] = []
+    held: list[int] = []
+    first = last = 0
+    for number in sorted(range(len(spans)), key=lambda number: spans[number]):
+        if held and spans[number][0] > last:
+            found.append(_cut(reading, held, first, last))
+            held, first = [], last + 1
+        held.append(number)
+        last = max(last, spans[number][1])
+    found.append(_cut(reading, held, first, reading.items - 1))
+    return found
+
+
 class ContextualModel(torch.nn.Module):
     """The transformer of an encoder, with the modules behind it, for training.
 
@@ -202,6 +225,11 @@ class _Normalize(torch.nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Rows of unit length."""
         return functional.normalize(values, dim=-1)
+
+
+def _cut(reading: Reading, rows: Sequence[int], first: int, last: int) -> Reading:
+    """Some rows of a reading, in its order, with the items `first` to `last`."""
+    return Reading(tuple(_shifted(reading.rows[number], -first) for number in sorted(rows)), last + 1 - first)
 
 
 def _shifted(row: Row, first: int) -> Row:

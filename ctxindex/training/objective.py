@@ -25,10 +25,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn import functional
 
+from ctxindex.training.gathering import Others
 from ctxindex.training.insent import InsentBatch, Vectors, insent_loss
-from ctxindex.training.model import ContextualModel, Reading, join
+from ctxindex.training.model import ContextualModel, Reading, join, split
 from ctxindex.training.options import ObjectiveOptions as ObjectiveOptions
-from ctxindex.training.sampling import Batch
+from ctxindex.training.sampling import Answers, Batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +46,8 @@ Encode = Callable[[Sequence[Reading]], list[torch.Tensor]]
 Backward = Callable[[torch.Tensor], None]
 """Puts the gradients of a scalar into the weights, once for each part of a step."""
 
-Others = Callable[[Vectors], "Vectors | None"]
-"""Gives the chunk vectors of other devices for those of this one."""
+Gather = Callable[[Vectors, Answers], Others | None]
+"""Gives the chunks of other devices for those of this one; see `gather_others`."""
 
 
 class Objective:
@@ -64,7 +65,7 @@ class Objective:
         model: ContextualModel,
         options: ObjectiveOptions,
         base: ContextualModel | None = None,
-        others: Others | None = None,
+        others: Gather | None = None,
     ) -> None:
         if options.hold and base is None:
             raise ValueError("holding a model needs the one that it was")
@@ -85,8 +86,19 @@ class Objective:
         vectors = [self._model.packed(rows, join(units)) for rows, units in zip(made, groups, strict=True)]
         *views, queries = vectors
         chunks = views[0] if len(views) == 1 else blended(views[0], views[1], batch.blend)
-        others = None if self._others is None else self._others(chunks)
-        insent = InsentBatch(chunks, batch.counts, queries, batch.documents, batch.golds, batch.positives, others)
+        others = None if self._others is None else self._others(chunks, batch.answers)
+        positives = batch.positives
+        if others is not None:
+            positives += tuple((query, len(chunks) + chunk) for query, chunk in others.positives)
+        insent = InsentBatch(
+            chunks,
+            batch.counts,
+            queries,
+            batch.documents,
+            batch.golds,
+            positives,
+            None if others is None else others.chunks,
+        )
         options = self._options.insent if batch.named else replace(self._options.insent, lambda_seq=1.0, mode="insent")
         found = insent_loss(insent, options)
         log = {"l_seq": found.l_seq, "accuracy_seq": found.accuracy_seq}
@@ -186,10 +198,13 @@ def blended(contextual: Vectors, isolated: Vectors, weight: float) -> Vectors:
 
 
 def cut_parts(readings: Sequence[Reading], budget: int | None) -> Iterator[Reading]:
-    """The readings joined to parts of at most `budget` tokens each, or of a single one that has more; None: to one."""
+    """The readings joined to parts of at most `budget` tokens each; None: to one.
+
+    A reading of more is read in pieces; the least is a window, or a chunk that is read alone, whatever the budget.
+    """
     waiting: list[Reading] = []
     tokens = 0
-    for reading in readings:
+    for reading in readings if budget is None else [piece for one in readings for piece in split(one)]:
         if waiting and budget is not None and tokens + reading.tokens > budget:
             yield join(waiting)
             waiting, tokens = [], 0

@@ -10,7 +10,7 @@ In a share of the steps titles are withheld, so that a model learns to do with a
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from ctxindex.encoding.local import LocalEncoder
     from ctxindex.spec import EncoderSpec
     from ctxindex.types import ChunkedDocument
+
+
+KEPT_TOKENS = 50_000_000
+"""Of rows that are kept between steps: 400 MB, and some more for what lies beside the ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,24 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """The words of each query (`asked`), and which words each chunk of the batch answers, as (words, chunk).
+
+    Case is folded. `known` has all questions that the chunks answer, whether or not they are asked in this step.
+    """
+
+    asked: tuple[str, ...]
+    known: tuple[tuple[str, int], ...]
+
+    def answered_by(self, other: Answers) -> list[tuple[int, int]]:
+        """(query of this batch, chunk of the other) of which it is known that the chunk answers the query."""
+        chunks: dict[str, list[int]] = defaultdict(list)
+        for words, chunk in other.known:
+            chunks[words].append(chunk)
+        return [(query, chunk) for query, words in enumerate(self.asked) for chunk in chunks.get(words, ())]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What a step reads; query i is asked of document `documents[i]`, whose chunks `golds[i]` answer it.
 
@@ -63,7 +85,8 @@ class Batch:
     `positives` as of `InsentBatch`: what answers the same words where they are asked once more, of this document or
     another, and what holds the sentence that a cloze is made of. `blend` is the weight of the isolated view in this
     step, whose rows are there where it is not 0, as contextual ones where it is not 1. `named` is whether what is read
-    of a chunk may tell its document: not where it is read alone, untitled.
+    of a chunk may tell its document: not where it is read alone, untitled. `answers` is what other devices have to know
+    to leave positives of theirs out.
     """
 
     counts: tuple[int, ...]
@@ -75,6 +98,7 @@ class Batch:
     positives: tuple[tuple[int, int], ...]
     blend: float
     named: bool = True
+    answers: Answers = Answers((), ())
 
     @property
     def tokens(self) -> int:
@@ -121,7 +145,7 @@ class Sampler:
         self._limits = limits
         self._shares = shares or Shares()
         self._readers = {name: alone if alone and name in replayed else encoder for name in sources}
-        self._known: dict[tuple[str, int, bool], tuple[Row, ...]] = {}
+        self._known = _Kept(KEPT_TOKENS)
 
     def batch(self, draw: Draw) -> Batch:
         """What is read in the step of that draw.
@@ -154,6 +178,7 @@ class Sampler:
             tuple(sorted({*_positives(asked, answered, counts), *shared})),
             blend,
             blend < 1 or self._told_alone(reader.spec, draw, titled),
+            _answers(asked, answered, counts),
         )
 
     def _told_alone(self, spec: EncoderSpec, draw: Draw, titled: bool) -> bool:
@@ -197,7 +222,8 @@ class Sampler:
     def _rows(self, source: str, number: int, titled: bool) -> tuple[Row, ...]:
         """All rows of a document, kept: tokenising takes longer than choosing."""
         key = source, number, titled
-        if key not in self._known:
+        rows = self._known.get(key)
+        if rows is None:
             one = self._sources[source][number].source
             if not titled:
                 one = replace(one, document=replace(one.document, title=None))
@@ -206,8 +232,35 @@ class Sampler:
                 raise UsageError(
                     f"{one.document.doc_id} cannot be trained on: a chunk has no tokens that the model can read"
                 )
-            self._known[key] = rows
-        return self._known[key]
+            self._known.put(key, rows)
+        return rows
+
+
+class _Kept:
+    """The rows of documents that were read last, so many tokens of them at most."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: OrderedDict[tuple[str, int, bool], tuple[Row, ...]] = OrderedDict()
+        self._tokens = 0
+
+    def get(self, key: tuple[str, int, bool]) -> tuple[Row, ...] | None:
+        """The rows kept under that key."""
+        if key not in self._held:
+            return None
+        self._held.move_to_end(key)
+        return self._held[key]
+
+    def put(self, key: tuple[str, int, bool], rows: tuple[Row, ...]) -> None:
+        """Keep rows, in place of those that were asked for longest ago."""
+        self._held[key] = rows
+        self._tokens += _length(rows)
+        while self._tokens > self._most and len(self._held) > 1:
+            self._tokens -= _length(self._held.popitem(last=False)[1])
+
+
+def _length(rows: Sequence[Row]) -> int:
+    return sum(row.length for row in rows)
 
 
 def _homes(windows: Sequence[Row]) -> dict[int, set[int]]:
@@ -242,6 +295,18 @@ def _only(rows: Sequence[Row], renumbered: Mapping[int, int]) -> tuple[Row, ...]
             moved = tuple(Place(renumbered[place.chunk], place.start, place.end) for place in places)
             found.append(replace(row, places=moved, context=tuple(row.context[number] for number in kept)))
     return tuple(found)
+
+
+def _answers(
+    asked: Sequence[tuple[int, Question]], answered: Sequence[tuple[int, Question]], counts: Sequence[int]
+) -> Answers:
+    firsts = np.cumsum([0, *counts]).tolist()
+    known = [
+        (question.text.casefold(), firsts[document] + gold)
+        for document, question in answered
+        for gold in question.golds
+    ]
+    return Answers(tuple(question.text.casefold() for _, question in asked), tuple(known))
 
 
 def _positives(

@@ -3,7 +3,8 @@
 Checkpoints, devices, precision, learning rates and logs are the Trainer's. What it takes from us: the batch of a step
 is a function of the seed and the number of the step alone (`batches`, `sampling`), so a training that was stopped goes
 on as if it had not been; the gradient may come from a cache (`objective`); and what counts is nDCG@10 on held-out
-documents, not a loss. On several devices each takes every n-th batch.
+documents, not a loss. On several devices each takes every n-th batch; where they tell each other's chunks apart, they
+share out the documents of one (`batches.dealt`).
 """
 
 from __future__ import annotations
@@ -11,28 +12,34 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import Dataset
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from ctxindex.encoding.backbone import out_of_memory_told
 from ctxindex.encoding.runtime import choose_dtype, resolve_device
-from ctxindex.errors import MissingDependencyError
-from ctxindex.training.batches import Draw, draw_batches
+from ctxindex.errors import MissingDependencyError, ModelError
+from ctxindex.training.batches import Draw, dealt, draw_batches
+from ctxindex.training.folder import CHECKPOINTS as CHECKPOINTS
+from ctxindex.training.folder import LOGS as LOGS
 from ctxindex.training.gathering import gather_others
+from ctxindex.training.insent import NotNumbersError
 from ctxindex.training.objective import Objective
-from ctxindex.training.schedule import Schedule
+from ctxindex.training.stopping import BestOfThisFolder, Patience
 
 if TYPE_CHECKING:
     from ctxindex.training.model import ContextualModel
     from ctxindex.training.sampling import Batch, Sampler
+    from ctxindex.training.schedule import Schedule
 
 METRIC = "ndcg@10"
-CHECKPOINTS, LOGS = "checkpoints", "logs"
+_WAITING = 24 * 60 * 60
+"""Seconds that devices wait for each other: as long as the first may measure."""
 
 Validate = Callable[[], Mapping[str, float]]
 """Measures the model as it is now; `METRIC` is among what it gives."""
@@ -92,19 +99,42 @@ class ContextualTrainer(Trainer):
         self._budget = budget
         self._validate = validate
         self._shown: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self._patience = {one.early_stopping_patience for one in callbacks if isinstance(one, Patience)}
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; see `Trainer.train`.
+
+        Raises:
+            ModelError: memory is short, or the numbers leave their range; the message says what to do.
+        """
+        try:
+            with out_of_memory_told(self.args.device):
+                return super().train(*args, **kwargs)
+        except MemoryError as error:
+            parts = "4096" if self._budget is None else f"below {self._budget}"
+            raise ModelError(
+                f"a step of the training does not fit in memory ({error}): read batches in parts (--mini-batch-tokens "
+                f"{parts}) or keep less of a pass (--gradient-checkpointing), and go on with --resume; or make batches "
+                "smaller (--documents, --document-windows) in a new folder"
+            ) from None
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         """The gradients of one batch; its loss."""
         model.train()
         batch: Batch = inputs["batch"]
-        found = self._objective.step(
-            model,
-            batch,
-            self.accelerator.backward,
-            budget=self._budget,
-            autocast=self.accelerator.autocast,
-            unfinished=lambda: self.accelerator.no_sync(model),
-        )
+        try:
+            found = self._objective.step(
+                model,
+                batch,
+                self.accelerator.backward,
+                budget=self._budget,
+                autocast=self.accelerator.autocast,
+                unfinished=lambda: self.accelerator.no_sync(model),
+            )
+        except NotNumbersError:
+            raise self._out_of_range() from None
+        if not torch.isfinite(found.total):
+            raise self._out_of_range()
         for name, value in found.log.items():
             self._shown[name].append(value)
         return found.total.detach()
@@ -128,6 +158,25 @@ class ContextualTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _out_of_range(self) -> ModelError:
+        half = "" if not (self.args.bf16 or self.args.fp16) else ", or compute in full precision (--precision float32)"
+        return ModelError(
+            f"step {self.state.global_step + 1} gives vectors or a loss that are not numbers: train more slowly "
+            f"(--learning-rate less than {self.args.learning_rate:g}){half}"
+        )
+
+    def _load_callback_state(self) -> None:
+        """What a checkpoint says of callbacks; but patience may be chosen anew."""
+        super()._load_callback_state()
+        for one in self.callback_handler.callbacks:
+            if isinstance(one, Patience):
+                (one.early_stopping_patience,) = self._patience
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing where training had been stopped before it was interrupted: the Trainer would do one step more."""
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
         """The matrices, by their form: names of ours tell nothing to the Trainer."""
         return [name for name, weight in model.named_parameters() if weight.ndim > 1]
@@ -146,6 +195,7 @@ def make_trainer(
     *,
     folder: Path,
     shares: Mapping[str, float] | None = None,
+    replayed: Collection[str] = (),
     device: str = "auto",
     validate: Validate | None = None,
     callbacks: Sequence[TrainerCallback] = (),
@@ -162,6 +212,7 @@ def make_trainer(
         objective: the `ObjectiveOptions`.
         folder: where training writes.
         shares: of the batches, for each source.
+        replayed: sources that are practised beside: epochs are those of the others.
         device: where the model is trained.
         validate: measures the model.
         callbacks: of the Trainer.
@@ -174,24 +225,37 @@ def make_trainer(
     if importlib.util.find_spec("accelerate") is None:
         raise MissingDependencyError("accelerate", extra="train", purpose="training")
     watched = validate is not None and schedule.evaluate_every > 0
-    arguments = _arguments(schedule, sum(sources.values()), folder, device, watched=watched)
+    documents = _documents(sources, shares or sources, replayed)
+    arguments = _arguments(schedule, documents, folder, device, watched=watched)
     if base is not None:
         base.to(arguments.device)  # where the Trainer brings the model
-    count = arguments.max_steps * arguments.world_size
-    draws = islice(draw_batches(sources, schedule.documents, schedule.seed, shares), count)
-    gather = gather_others if schedule.gather_negatives and arguments.world_size > 1 else None
-    stopping = [EarlyStoppingCallback(schedule.patience)] if schedule.patience and watched else []
+    devices = arguments.world_size
+    together = schedule.gather_negatives and devices > 1
+    draws = draw_batches(sources, schedule.documents * (devices if together else 1), schedule.seed, shares)
+    stopping = [Patience(schedule.patience)] if schedule.patience and watched else []
     drawing = [_tensorboard(folder / LOGS)] if tensorboard else []
     return ContextualTrainer(
         model,
-        Objective(model, objective, base, gather),
+        Objective(model, objective, base, gather_others if together else None),
         sampler,
-        list(draws),
+        list(islice(dealt(draws, devices) if together else draws, arguments.max_steps * devices)),
         arguments,
         budget=schedule.mini_batch_tokens,
         validate=validate,
-        callbacks=[*stopping, *drawing, *callbacks],
+        callbacks=[*stopping, BestOfThisFolder(), *drawing, *callbacks],
     )
+
+
+def precision_of(schedule: Schedule, device: str) -> str:
+    """What the passes run in on that device: one of `DTYPES`."""
+    return choose_dtype(device) if schedule.precision == "auto" else schedule.precision
+
+
+def _documents(sources: Mapping[str, int], shares: Mapping[str, float], replayed: Collection[str]) -> int:
+    """As many documents as make the epochs: those that are trained on, and what is practised beside as often."""
+    trained = sum(count for name, count in sources.items() if name not in replayed)
+    share = sum(one for name, one in shares.items() if name not in replayed) / sum(shares.values())
+    return round(trained / share)
 
 
 def _tensorboard(folder: Path) -> TrainerCallback:
@@ -207,7 +271,7 @@ def _tensorboard(folder: Path) -> TrainerCallback:
 
 
 def _arguments(schedule: Schedule, documents: int, folder: Path, device: str, *, watched: bool) -> TrainingArguments:
-    precision = choose_dtype(device) if schedule.precision == "auto" else schedule.precision
+    precision = precision_of(schedule, device)
     steps = schedule.total_steps(documents, int(os.environ.get("WORLD_SIZE", "1")))
     every = schedule.evaluate_every if watched else schedule.save_every
     arguments = TrainingArguments(
@@ -237,6 +301,7 @@ def _arguments(schedule: Schedule, documents: int, folder: Path, device: str, *,
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
+        ddp_timeout=_WAITING,
         dataloader_pin_memory=False,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # devices are shared out by processes, never inside of one

@@ -67,7 +67,8 @@ def test_settings_come_back_from_their_file(tmp_path: Path) -> None:
             {"format": 1, "method": "late", "anker": 64},
             "there is no field anker; fields are format, method, max_tokens",
         ),
-        ({"format": 1, "method": "late", "dims": 64}, "there is no field dims"),
+        ({"format": 1, "method": "late", "dims": 0}, "dims is 0, and must be a whole number, 1 or more"),
+        ({"format": 1, "method": "late-interaction", "dims": 8}, "dims goes with late or independent, and method is"),
         ({"format": 1, "method": "late", "anchor": True}, "anchor is True, and must be a whole number, 0 or more"),
         ({"format": 1, "method": "late", "anchor": 64.0}, "anchor is 64.0"),
         ({"format": 1, "method": "late", "anchor": -1}, "anchor is -1"),
@@ -202,6 +203,7 @@ def test_settings_that_fit_nothing_are_refused_whatever_was_chosen(
 
 VALUES: dict[str, tuple[Any, ...]] = {
     "max_tokens": (64, 128, "model"),
+    "dims": (8, 32),
     "join": JOINS,
     "windows": WINDOWS,
     "owner": OWNERS,
@@ -215,7 +217,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "skiplist": ("none", "model"),
 }
 DENSE = [name for name in VALUES if name not in ("pool_factor", "skiplist")]
-MULTIVECTOR = [name for name in VALUES if name not in ("blend", "isolated", "windows")]  # full: its model has ends
+MULTIVECTOR = [name for name in VALUES if name not in ("blend", "isolated", "windows", "dims")]
+"""A full pass is not among them: its model has ends."""
 
 
 def some(names: list[str]) -> st.SearchStrategy[dict[str, Any]]:
@@ -263,8 +266,8 @@ def _comes_back(checkpoint: Checkpoint, trained: dict[str, Any], options: dict[s
     if found is None:
         return
     for name, value in _said(options).items():  # what was chosen is what is done
-        if name == "window_overlap":
-            assert found.overlap == value
+        if name in ("window_overlap", "dims"):
+            assert getattr(found, {"window_overlap": "overlap", "dims": "dim"}[name]) == value
         elif not (name == "max_tokens" and value == "model") and getattr(found, name) != "none":
             assert getattr(found, name) == value
     again = EncoderOptions.of(found)

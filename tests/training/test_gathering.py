@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from ctxindex.training.batches import draw_batches
+from ctxindex.training.batches import dealt, draw_batches
+from ctxindex.training.gathering import Others
 from ctxindex.training.insent import Vectors
-from ctxindex.training.model import ContextualModel
+from ctxindex.training.model import ContextualModel, join
 from ctxindex.training.objective import Objective, blended, cut_parts
 from ctxindex.training.sampling import Batch, Sampler
 from tests.training.toys import assert_same_gradients, documents, gradients, tiny_model
@@ -39,12 +40,13 @@ def told(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[st
     return run_two(folder, tmp_path_factory.mktemp("two"))
 
 
-def batches(folder: Path) -> tuple[ContextualModel, ContextualModel, list[Batch]]:
-    """The model, the base, and what both processes read in the first step."""
+def batches(folder: Path, *, together: bool) -> tuple[ContextualModel, ContextualModel, list[Batch]]:
+    """The model, the base, and what both processes read in the first step: of one draw, or of one each."""
     encoder, model = tiny_model(folder, **OPTIONS)
     _, base = tiny_model(folder, **OPTIONS)
     sampler = Sampler({"toys": documents()}, encoder, LIMITS, SHARES)
-    draws = draw_batches({"toys": 6}, 2, schedule().seed)
+    draws = draw_batches({"toys": 6}, 4 if together else 2, schedule().seed)
+    draws = dealt(draws, 2) if together else draws
     return model, base, [sampler.batch(draw) for draw in islice(draws, 2)]
 
 
@@ -56,7 +58,7 @@ def chunks(model: ContextualModel, batch: Batch) -> Vectors:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_the_gradient_is_the_mean_of_both(folder: Path, told: list[dict[str, Any]], name: str) -> None:
-    model, base, both = batches(folder)
+    model, base, both = batches(folder, together=name == "gathered")
     parts = [
         sum(len(list(cut_parts(units, BUDGET))) for units in (batch.contextual, batch.isolated, batch.queries))
         for batch in both
@@ -65,7 +67,7 @@ def test_the_gradient_is_the_mean_of_both(folder: Path, told: list[dict[str, Any
     found = []
     for rank, batch in enumerate(both):
         away = chunks(model, both[1 - rank])
-        gathered = None if name != "gathered" else lambda own, away=away: away
+        gathered = None if name != "gathered" else lambda own, answers, away=away: Others(away, ())
         Objective(model, OBJECTIVE, base, gathered).step(model, batch, torch.autograd.backward)
         found.append(gradients(model))
     expected = {key: (one + found[1][key]) / 2 for key, one in found[0].items()}
@@ -86,6 +88,38 @@ def test_both_end_with_the_same_weights_and_know_the_same(told: list[dict[str, A
 def test_others_are_those_of_the_other_process(told: list[dict[str, Any]], ragged: bool) -> None:
     for rank, process in enumerate(told):
         found, expected = process["ragged" if ragged else "dense"], own_vectors(1 - rank, ragged=ragged)
-        assert torch.equal(found.rows, expected.rows)
-        assert found.lengths == expected.lengths
-        assert not found.rows.requires_grad
+        assert torch.equal(found.chunks.rows, expected.rows)
+        assert found.chunks.lengths == expected.lengths
+        assert not found.chunks.rows.requires_grad
+        assert sorted(found.positives) == ([(0, 1)] if rank else [(1, 0), (1, 2)])
+
+
+def test_what_answers_a_query_on_another_device_is_no_negative(folder: Path) -> None:
+    model, base, both = batches(folder, together=True)
+    own, away = both[0], chunks(model, both[1])
+
+    def loss(positives: tuple[tuple[int, int], ...], without: int | None = None) -> float:
+        rows = away.rows if without is None else torch.cat([away.rows[:without], away.rows[without + 1 :]])
+        objective = Objective(model, OBJECTIVE, base, lambda own, answers: Others(Vectors(rows), positives))
+        with torch.no_grad():
+            made = model([join(units) for units in (own.contextual, own.isolated, own.queries) if units])
+        return float(objective.loss(own, made, objective.of_base(own)).total)
+
+    every = tuple((query, 1) for query in range(len(own.queries)))
+    assert loss(every) == pytest.approx(loss((), without=1), abs=1e-6)
+    assert loss(every) < loss(())
+
+
+def test_each_device_has_documents_of_its_own_of_one_source() -> None:
+    draws = list(islice(dealt(draw_batches({"a": 7, "b": 11}, 6, 3), 3), 60))
+    assert [draw.step for draw in draws] == list(range(60))
+    for step in range(20):
+        parts = draws[3 * step : 3 * step + 3]
+        assert len({part.source for part in parts}) == 1
+        assert [len(part.documents) for part in parts] == [2, 2, 2]
+        assert len({document for part in parts for document in part.documents}) == 6
+    whole = islice(draw_batches({"a": 7, "b": 11}, 6, 3), 20)
+    assert [draw.documents for draw in whole] == [
+        sum((part.documents for part in draws[3 * step : 3 * step + 3]), ()) for step in range(20)
+    ]
+    assert list(islice(dealt(draw_batches({"a": 7}, 2, 3), 1), 9)) == list(islice(draw_batches({"a": 7}, 2, 3), 9))

@@ -18,10 +18,11 @@ from transformers import AutoModel
 
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.errors import ConfigError
+from ctxindex.training.gathering import Others
 from ctxindex.training.insent import InsentOptions, Vectors
-from ctxindex.training.model import ContextualModel, Reading, join
+from ctxindex.training.model import ContextualModel, Reading, join, split
 from ctxindex.training.objective import Objective, ObjectiveOptions, StepLoss, cut_parts
-from ctxindex.training.sampling import Batch, Limits, Question, Shares, TrainingDocument
+from ctxindex.training.sampling import Answers, Batch, Limits, Question, Shares, TrainingDocument
 from tests.encoding.test_colbert import PYLATE, pylate
 from tests.training.toys import assert_same_gradients, batch_of, documents, gradients, loaded, tiny_model
 
@@ -233,6 +234,23 @@ def test_a_gradient_cache_of_any_size_changes_nothing(
     assert_same_gradients(found, expected, 1e-5)
 
 
+def test_a_part_has_a_window_or_a_chunk_at_least(dense: Loaded, late_interaction: Loaded) -> None:
+    for encoder, model in (dense, late_interaction):
+        batch = batch_of(encoder, documents(3, words=3), limits=Limits(9, 3))
+        for reading in (*batch.contextual, *batch.isolated):
+            pieces = split(reading)
+            assert len(pieces) > 1
+            whole = join(pieces)
+            assert whole.items == reading.items
+            assert sum(len(piece.rows) for piece in pieces) == len(reading.rows)
+            with torch.no_grad():
+                torch.testing.assert_close(model([whole])[0], model([reading])[0], atol=1e-6, rtol=0)
+        for reading in batch.isolated:
+            assert all(piece.items == 1 for piece in split(reading))
+        parts = list(cut_parts(batch.contextual, 1))
+        assert max(part.tokens for part in parts) < max(reading.tokens for reading in batch.contextual)
+
+
 def test_parts_keep_to_the_budget(dense: Loaded) -> None:
     encoder, _ = dense
     units = batch_of(encoder, documents(6)).queries
@@ -294,9 +312,10 @@ def test_chunks_of_others_are_negatives_without_a_gradient(dense: Loaded, budget
     away = Vectors(functional.normalize(torch.randn(3, 32, generator=torch.Generator().manual_seed(1)), dim=1))
     asked: list[Vectors] = []
 
-    def others(own: Vectors) -> Vectors:
+    def others(own: Vectors, answers: Answers) -> Others:
+        assert answers == batch.answers
         asked.append(own)
-        return away
+        return Others(away, ())
 
     alone, _ = step(Objective(model, ObjectiveOptions()), model, batch, budget)
     found, _ = step(Objective(model, ObjectiveOptions(), others=others), model, batch, budget)

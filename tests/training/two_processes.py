@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from ctxindex.training.gathering import gather_others
 from ctxindex.training.insent import InsentOptions, Vectors
 from ctxindex.training.objective import ObjectiveOptions
-from ctxindex.training.sampling import Limits, Sampler, Shares
+from ctxindex.training.sampling import Answers, Limits, Sampler, Shares
 from ctxindex.training.schedule import Schedule
 from ctxindex.training.trainer import make_trainer
 from tests.training.toys import documents, tiny_model
@@ -69,6 +69,13 @@ def own_vectors(rank: int, *, ragged: bool) -> Vectors:
     return Vectors(functional.normalize(rows, dim=1).requires_grad_(), lengths if ragged else None)
 
 
+def own_answers(rank: int) -> Answers:
+    """What each process asks, and what its chunks answer: "when?" is asked of both."""
+    if rank:
+        return Answers(("when?", "which?"), (("when?", 2), ("which?", 0), ("when?", 0)))
+    return Answers(("who?", "when?"), (("who?", 0), ("when?", 1)))
+
+
 class _Kept(TrainerCallback):
     def __init__(self) -> None:
         self.found: dict[str, torch.Tensor] = {}
@@ -105,7 +112,7 @@ def _run(rank: int, port: int, folder: Path, into: Path) -> None:
         told[f"{name}, measured"] = trainer.evaluate()
         told[f"{name}, weights"] = {key: weight.clone() for key, weight in model.state_dict().items()}
     for ragged in (False, True):
-        found = gather_others(own_vectors(rank, ragged=ragged))
+        found = gather_others(own_vectors(rank, ragged=ragged), own_answers(rank))
         assert found is not None
         told["ragged" if ragged else "dense"] = found
     torch.save(told, into / f"{rank}.pt")
