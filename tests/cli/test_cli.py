@@ -84,7 +84,7 @@ def test_filters_narrow_the_search(work: Path) -> None:
 def test_status_tells_what_is_there(work: Path) -> None:
     status = answer(run("status", "--json", cwd=work))
     assert (status["schema"], status["documents"], status["failed"]) == ("ctxindex.status/1", 3, [])
-    assert status["spec"]["encoder"]["model"] == "minilm"
+    assert status["spec"]["encoder"]["model"] == "minilm-insent"
     assert status["spec"]["format_version"] == 2
     text = run("status", cwd=work).stdout
     assert "minilm" in text

@@ -106,7 +106,7 @@ def test_what_is_not_said_is_the_default(work: Path, asked: Asked) -> None:
     train()
     plan = asked.plan
     assert (plan.schedule, plan.objective, plan.shares) == (Schedule(), ObjectiveOptions(), Shares())
-    assert (plan.source_shares, plan.merge, plan.model) == (None, (1.0,), "minilm")
+    assert (plan.source_shares, plan.merge, plan.model) == (None, (1.0,), "minilm-insent")
     encoder = plan.encoder
     assert (encoder.method, encoder.anchor, encoder.anchor_title) == ("late", ANCHOR, True)
     assert (encoder.blend, encoder.isolated, encoder.dtype) == (BLEND, ISOLATED, None)
@@ -199,7 +199,7 @@ def test_the_answer_for_people_is_a_table_and_what_comes_next(work: Path, asked:
     assert "base, in context" in out
     assert "difference to the better base" in out
     assert "ctxindex ingest DOCS --model tuned" in out
-    assert "ctxindex eval measured --model minilm --method independent --compare model=tuned" in out
+    assert "ctxindex eval measured --model minilm-insent --method independent --compare model=tuned" in out
     assert "towns: 9 documents with 18 questions to train on" in result.stderr
     assert "measured: 3 documents with 6 questions to measure on" in result.stderr
     assert "| measured |" in asked.call["text"]
@@ -210,7 +210,7 @@ def test_the_answer_for_scripts(work: Path, asked: Asked) -> None:
     assert result.stderr == ""
     found = json.loads(result.stdout)
     assert (found["schema"], found["folder"], found["steps"]) == ("ctxindex.finetune/1", "tuned", 250)
-    assert (found["base"], found["method"], found["merged"]) == ("minilm", "late", 0.5)
+    assert (found["base"], found["method"], found["merged"]) == ("minilm-insent", "late", 0.5)
     assert found["data"]["trained"] == {"towns": {"documents": 11, "queries": 22}}
     assert found["data"]["held_out"] == {"towns": {"documents": 1, "queries": 2}}
     assert {one["measured"] for one in found["results"]} == {"base, each chunk alone", "base, in context", "tuned"}

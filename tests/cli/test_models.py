@@ -26,7 +26,7 @@ def test_the_list_says_what_is_here(tmp_path: Path) -> None:
     models = {model["name"]: model for model in values["models"]}
     assert models["minilm"]["available"] is True
     assert (models["minilm"]["dim"], models["minilm"]["max_tokens"]) == (384, 512)
-    assert [name for name, model in models.items() if model["available"]] == ["minilm"]
+    assert [name for name, model in models.items() if model["available"]] == ["minilm", "minilm-insent"]
     assert {model["encoder"] for model in models.values()} == {"late", "late-interaction", "cde", "independent"}
     table = run("models", "list", cwd=tmp_path, HF_HOME=str(tmp_path)).stdout
     assert all(name in table for name in models)

@@ -110,7 +110,7 @@ def test_a_document_that_cannot_be_read_any_more_keeps_its_chunks(index: Index, 
     (record,) = index.store.records(["docs/one.txt"])
     assert record.status == "failed"
     assert record.error
-    assert index.search("one clause 3", k=1)[0].doc_id == "docs/one.txt"
+    assert "docs/one.txt" in {hit.doc_id for hit in index.search("one clause 3", k=3)}
 
 
 def test_a_document_whose_file_is_gone_stays(index: Index, folder: Path) -> None:

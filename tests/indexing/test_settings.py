@@ -69,7 +69,7 @@ def test_windows_of_tokens_reach_the_spec_and_are_agreed_upon(tmp_path: Path, fi
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "late", "windows": "full"}, "--windows full reads .* which minilm cannot: BERT has learnt"),
+        ({"method": "late", "windows": "full"}, "--windows full reads .* which minilm-insent cannot: BERT has learnt"),
         ({"method": "late", "windows": "token-window"}, "add --join raw"),
         ({"method": "independent", "join": "raw"}, "--join goes with --method late or late-interaction"),
         ({"method": "late", "blend": 1.5}, "--blend 1.5"),
@@ -89,7 +89,7 @@ def test_choices_that_cannot_work_make_no_index(
 
 def test_the_same_weights_with_another_tokenizer_are_another_model(tmp_path: Path, file: Path) -> None:
     other = tmp_path / "other"
-    shutil.copytree(open_checkpoint("minilm").folder, other)
+    shutil.copytree(open_checkpoint("minilm-insent").folder, other)
     values = json.loads((other / "tokenizer.json").read_text(encoding="utf-8"))
     values["normalizer"]["lowercase"] = False
     (other / "tokenizer.json").write_text(json.dumps(values), encoding="utf-8")
