@@ -67,7 +67,8 @@ _SPEED = (
     "Tokens of chunks (without titles, anchors, special tokens and padding) that a second of training goes over, "
     "forward, backward and optimiser, in {dtype}: `late` in windows, `late-blend` with the isolated view of each chunk "
     "as well, `alone` each chunk by itself; `flattened` is Sentence-Transformers' trainer with its multiple negatives "
-    "ranking loss over the same chunks. Medians of runs that took turns (`python benchmarks/train.py`)."
+    "ranking loss over the same chunks, with as many queries. Medians of runs that took turns "
+    "(`python benchmarks/train.py`)."
 )
 
 Table = Mapping[tuple[str, str], Mapping[str, Any]]

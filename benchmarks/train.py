@@ -7,13 +7,14 @@ steps with AdamW, the first quarter of which is not counted; contenders take tur
 counts. A step is a whole one: batch, forward and backward pass, optimiser.
 
 What is compared is content: the tokens of the chunks that get a vector, without special tokens, titles, anchors and
-padding, in a second of training.
+padding, in a second of training. All ask a query of each chunk, about 64 in a step; the tokens of queries take time as
+well and are counted apart.
 
     late         our trainer: chunks of a document in their windows (anchor 64, title), InSeNT
     late-blend   the same with the isolated view of each chunk, titled: every token is read twice
     alone        our trainer, every chunk alone
     flattened    Sentence-Transformers' trainer, multiple negatives ranking loss over the same chunks, as many in a
-                 batch as `late` has
+                 batch as `late` has about
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -42,9 +44,25 @@ from ctxindex.loading import load_documents
 from ctxindex.spec import ChunkerSpec
 from ctxindex.types import ChunkedDocument, Document
 
+if TYPE_CHECKING:
+    from ctxindex.training.sampling import Batch
+
 SAMPLES = ROOT / "recipes" / "data" / "contracts"
 CONTENDERS = ("late", "late-blend", "alone", "flattened")
-DOCUMENTS, WINDOWS, QUERIES = 4, 4, 8
+DOCUMENTS, WINDOWS, CHUNKS = 4, 4, 4
+"""Of a step, of a document, and (about so many of 500 characters) of a window."""
+
+QUERIES = WINDOWS * CHUNKS
+"""Of a document: one for each chunk that a step reads, as every contender has it."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step reads: content tokens of chunks, queries, and the content tokens of these."""
+
+    tokens: float
+    queries: float
+    query_tokens: float
 
 
 class Clock(TrainerCallback):
@@ -88,14 +106,15 @@ def train_ours(name: str, folder: Path, steps: int, dtype: str) -> dict[str, flo
         for one in documents(folder)
     ]
     model = ContextualModel(encoder, open_checkpoint("minilm"), "cpu")
-    # A window holds four chunks of this size or so; alone, a row holds one.
-    limits = Limits(4 * WINDOWS if name == "alone" else WINDOWS, QUERIES)
-    sampler, counted = Sampler({"bench": trained}, encoder, limits), []
+    # Alone, a row holds one chunk.
+    limits = Limits(CHUNKS * WINDOWS if name == "alone" else WINDOWS, QUERIES)
+    sampler = Sampler({"bench": trained}, encoder, limits)
+    counted: list[Work] = []
     batch_of = sampler.batch
 
     def counting(draw: Any) -> Any:
         batch = batch_of(draw)
-        counted.append(sum(sum(part.lengths) for part in batch.contextual))
+        counted.append(work_of(batch))
         return batch
 
     sampler.batch = counting  # type: ignore[method-assign]
@@ -113,7 +132,7 @@ def train_ours(name: str, folder: Path, steps: int, dtype: str) -> dict[str, flo
             callbacks=[clock],
         )
         trainer.train()
-    return rate(clock, counted)
+    return rate(clock.times, counted)
 
 
 def train_flattened(folder: Path, steps: int, dtype: str) -> dict[str, float]:
@@ -126,11 +145,12 @@ def train_flattened(folder: Path, steps: int, dtype: str) -> dict[str, float]:
     )
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-    batch = 4 * DOCUMENTS * WINDOWS
+    batch = DOCUMENTS * QUERIES
     chunked = documents(folder)
     pairs = [(question(one, place), chunk.text) for one in chunked for place, chunk in enumerate(one.chunks)]
     pairs = (pairs * (1 + batch * steps // len(pairs)))[: batch * steps]
-    tokens = load_encoder("minilm").tokenizer.count([text for _, text in pairs])
+    count = load_encoder("minilm").tokenizer.count
+    queries, chunks = (sum(count([pair[side] for pair in pairs])) / steps for side in (0, 1))
     model = SentenceTransformer(str(find_folder("minilm")), device="cpu")
     model.max_seq_length = 512
     clock = Clock()
@@ -156,16 +176,54 @@ def train_flattened(folder: Path, steps: int, dtype: str) -> dict[str, float]:
         )
         trainer.train()
     # Batches are drawn in another order than that of the pairs: the mean of all stands for each.
-    return rate(clock, [sum(tokens) / steps] * steps)
+    return rate(clock.times, [Work(chunks, batch, queries)] * steps)
 
 
-def rate(clock: Clock, tokens: Sequence[float]) -> dict[str, float]:
-    """Content tokens in a second, without the first quarter of the steps."""
-    warm = max(1, len(clock.times) // 4)
-    counted = sum(tokens[warm : len(clock.times)])
-    seconds = clock.times[-1] - clock.times[warm - 1]
-    steps = len(clock.times) - warm
-    return {"tokens_per_second": counted / seconds, "seconds_per_step": seconds / steps, "tokens": counted / steps}
+def work_of(batch: Batch) -> Work:
+    """What a batch of ours reads. Of an isolated view the same chunks are read again, and count once."""
+    # A row may pool special tokens as well, or fewer chunks than it holds.
+    chunks = sum(
+        min(row.content, sum(place.end - place.start for place in row.places))
+        for part in batch.contextual
+        for row in part.rows
+    )
+    queries = [row.content for part in batch.queries for row in part.rows]
+    return Work(chunks, len(queries), sum(queries))
+
+
+def rate(times: Sequence[float], works: Sequence[Work]) -> dict[str, float]:
+    """Content tokens in a second, without the first quarter of the steps, and what a step was on average.
+
+    Args:
+        times: in seconds, when each step was done; two at least.
+        works: what each step read.
+    """
+    warm = max(1, len(times) // 4)
+    counted, steps = works[warm : len(times)], len(times) - warm
+    seconds, tokens = times[-1] - times[warm - 1], sum(one.tokens for one in counted)
+    return {
+        "tokens_per_second": tokens / seconds,
+        "seconds_per_step": seconds / steps,
+        "tokens": tokens / steps,
+        "queries": sum(one.queries for one in counted) / steps,
+        "query_tokens": sum(one.query_tokens for one in counted) / steps,
+    }
+
+
+def medians(found: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Of each contender's runs, number by number."""
+    return {name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()}
+
+
+def lines(each: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """What people read of the medians: a line a contender."""
+    peer = each["flattened"]["tokens_per_second"]
+    for name, one in each.items():
+        yield (
+            f"  {name:<12} {one['tokens_per_second']:7,.0f}   {one['tokens_per_second'] / peer:5.2f} x flattened   "
+            f"{one['seconds_per_step']:6.2f} s a step of {one['tokens']:,.0f} tokens and {one['queries']:,.0f} queries "
+            f"of {one['query_tokens']:,.0f}"
+        )
 
 
 def main() -> None:
@@ -189,20 +247,13 @@ def main() -> None:
             rest = [str(given.folder), "--steps", str(given.steps), "--dtype", given.dtype, "--contender", name]
             printed = subprocess.run([sys.executable, __file__, *rest], stdout=subprocess.PIPE, check=True, text=True)
             found[name].append(json.loads(printed.stdout.splitlines()[-1]))
-    medians = {
-        name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()
-    }
+    each = medians(found)
     if given.json:
-        print(json.dumps({"dtype": given.dtype, "median": medians, "runs": found}))
+        print(json.dumps({"dtype": given.dtype, "median": each, "runs": found}))
         return
-    peer = medians["flattened"]["tokens_per_second"]
     print(f"content tokens trained on in a second, {given.dtype}, median of {given.repeat}")
-    for name, one in medians.items():
-        ratio = one["tokens_per_second"] / peer
-        print(
-            f"  {name:<12} {one['tokens_per_second']:7,.0f}   {ratio:5.2f} x flattened   "
-            f"{one['seconds_per_step']:6.2f} s a step of {one['tokens']:,.0f} tokens"
-        )
+    for line in lines(each):
+        print(line)
 
 
 if __name__ == "__main__":

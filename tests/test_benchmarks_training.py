@@ -1,0 +1,162 @@
+"""The arithmetic of `benchmarks/train.py`, and the page that `benchmarks/results.py` makes of what was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import results
+from benchmarks.train import CHUNKS, DOCUMENTS, QUERIES, WINDOWS, Work, lines, medians, rate, work_of
+from ctxindex.encoding import EncoderOptions, load_encoder
+from ctxindex.training.batches import Draw
+from ctxindex.training.sampling import Limits, Question, Sampler, TrainingDocument
+from tests.encoding.stand_in import chunked
+from tests.encoding.tiny import save_sentence_transformer
+
+NAMES = (*results.CONFIGURATIONS, *results.TRAINED)
+
+
+def test_the_first_quarter_of_the_steps_is_not_counted() -> None:
+    works = [Work(1000.0, 9, 90.0)] * 2 + [Work(10.0 * number, 2, 6.0) for number in range(1, 7)]
+    found = rate([5.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0], works)
+    assert found == {
+        "tokens_per_second": pytest.approx(210 / 6),
+        "seconds_per_step": pytest.approx(1.0),
+        "tokens": pytest.approx(35.0),
+        "queries": 2.0,
+        "query_tokens": 6.0,
+    }
+    assert rate([1.0, 3.0], [Work(5.0, 1, 1.0), Work(8.0, 1, 1.0)])["tokens_per_second"] == 4.0
+
+
+def test_a_step_asks_as_much_in_every_contender() -> None:
+    assert QUERIES * DOCUMENTS == DOCUMENTS * WINDOWS * CHUNKS == 64
+
+
+@pytest.mark.parametrize(
+    "options", [{"method": "independent"}, {"method": "late"}, {"method": "late", "blend": 0.4, "isolated": "title"}]
+)
+def test_content_is_counted_once_whatever_is_read_of_it(tmp_path: Path, options: dict[str, Any]) -> None:
+    encoder = load_encoder(str(save_sentence_transformer(tmp_path / "bert")), EncoderOptions(device="cpu", **options))
+    texts = ["the law of the land.", "terminated early by either party"]
+    document = TrainingDocument(chunked("Napoleon", texts), (Question("which law", (0,)), Question("who ends", (1,))))
+    batch = Sampler({"a": [document]}, encoder, Limits(9, 9)).batch(Draw(0, "a", (0,), 1))
+    asked = sum(encoder.tokenizer.count(["which law", "who ends"]))
+    assert work_of(batch) == Work(sum(encoder.tokenizer.count(texts)), 2, asked)
+
+
+def test_medians_are_of_each_number_and_ratios_of_the_peer() -> None:
+    keys = ("tokens_per_second", "seconds_per_step", "tokens", "queries", "query_tokens")
+    found = {
+        "late": [dict.fromkeys(keys, value) for value in (3.0, 300.0, 30.0)],
+        "flattened": [dict.fromkeys(keys, value) for value in (20.0, 10.0, 60.0)],
+    }
+    each = medians(found)
+    assert (each["late"]["tokens"], each["flattened"]["tokens"]) == (30.0, 20.0)
+    late, flattened = lines(each)
+    assert "late" in late
+    assert " 1.50 x flattened" in late
+    assert "30 tokens and 30 queries of 30" in late
+    assert " 1.00 x flattened" in flattened
+
+
+def run_of(dataset: str, name: str, value: float) -> dict[str, Any]:
+    return {
+        "dataset": dataset,
+        "name": name,
+        "documents": 1200,
+        "chunks": 34567,
+        "queries": 89,
+        "metrics": {"ndcg@10": value, "recall@10": value + 0.1, "document_hit@1": value + 0.2},
+        "intervals": {"ndcg@10": [value - 0.05, value + 0.05]},
+        "seconds": {"index": 1234.56},
+        "notes": {"dtype": "bfloat16"},
+    }
+
+
+def value_of(dataset: str, name: str) -> float:
+    return 0.1 + 0.05 * results.SETS.index(dataset) + 0.01 * NAMES.index(name)
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The page of made-up numbers, each of which tells where it comes from."""
+    monkeypatch.setattr(results, "MEASURED", tmp_path)
+    rate = {"seconds_per_step": 1.0, "tokens": 1.0}
+    speeds = {"late": {"tokens_per_second": 1500.0, **rate}, "flattened": {"tokens_per_second": 1000.0, **rate}}
+    (tmp_path / "train.json").write_text(json.dumps({"dtype": "float32", "median": speeds}), encoding="utf-8")
+    ablations = {
+        "sets": ["contracts"],
+        "runs": [{"name": "no clozes", "ndcg@10": {"contracts": 0.456}}],
+        "about": "So.",
+    }
+    (tmp_path / "ablations.json").write_text(json.dumps(ablations), encoding="utf-8")
+    cut = {
+        "runs": [run_of(one, name, value_of(one, name)) for one in results.SETS for name in NAMES],
+        "comparisons": [
+            {"dataset": "contracts", "name": "late", "metric": "ndcg@10", "p_holm": 0.049},
+            {"dataset": "contracts", "name": "bm25", "metric": "ndcg@10", "p_holm": 0.05},
+            {"dataset": "contracts", "name": "bm25", "metric": "recall@10", "p_holm": 0.001},
+        ],
+    }
+    given = {"runs": [run_of("squad-eval", name, 0.9) for name in NAMES]}
+    untitled = [run_of(f"{one}{results.WITHOUT}", name, 0.03) for one in results.SETS for name in results.UNTITLED]
+    return results.render(cut, given, {"runs": untitled})
+
+
+def table(page: str, heading: str) -> dict[str, list[str]]:
+    """The rows below a heading, by their first cell."""
+    part = page.split(f"## {heading}\n\n", 1)[1].split("\n\n", 1)[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines()]
+    return {row[0]: row[1:] for row in cells if set(row[0]) != {"-"}}
+
+
+def test_every_number_stands_in_the_row_and_column_of_its_run(page: str) -> None:
+    found = table(page, "nDCG@10")
+    words = {**results.CONFIGURATIONS, **results.TRAINED}
+    assert found[""] == list(results.SETS)
+    assert set(found) == {"", *words.values()}
+    recalls, hits = table(page, "Recall@10"), table(page, "The right document first (document hit@1)")
+    for name in NAMES:
+        for column, one in enumerate(results.SETS):
+            points = 100 * value_of(one, name)
+            expected = rf"{points:.1f}\*? \[{points - 5:.1f}, {points + 5:.1f}\]"
+            assert re.fullmatch(expected, found[words[name]][column]), (name, one)
+            assert recalls[words[name]][column] == f"{points + 10:.1f}"
+            assert hits[words[name]][column] == f"{points + 20:.1f}"
+
+
+def test_an_asterisk_is_for_what_is_significant(page: str) -> None:
+    marked = {name: cells for name, cells in table(page, "nDCG@10").items() if any("*" in cell for cell in cells)}
+    assert list(marked) == [results.CONFIGURATIONS["late"]]
+    assert ["*" in cell for cell in marked[results.CONFIGURATIONS["late"]]] == [True] + [False] * 6
+
+
+def test_other_tables_have_what_was_measured(page: str) -> None:
+    assert set(table(page, "Without titles (nDCG@10)")["BM25"]) == {"3.0"}
+    assert table(page, "squad-eval by its own paragraphs (nDCG@10)")["BM25"] == ["90.0"]
+    assert set(table(page, "Seconds to index")["BM25"]) == {"1,234.6"}
+    assert table(page, "The sets")["contracts"] == ["1,200", "34,567", "89"]
+    assert table(page, "Training speed")["late"] == ["1,500", "1.50"]
+    assert table(page, "What each part of the training is worth (nDCG@10)")["no clozes"] == ["45.6"]
+    assert "optimiser, in float32" in " ".join(page.split())
+    assert "Precision bfloat16; ctxindex " in " ".join(page.split())
+    assert all(len(line) <= results.WIDTH for line in page.splitlines() if not line.startswith(("|", "#", "<", "`")))
+
+
+def test_what_was_not_measured_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "MEASURED", tmp_path / "nothing")
+    assert results._training_sections() == []
+
+
+def test_the_command_compares_each_configuration_with_the_baseline() -> None:
+    line = results.command(["a", "b"], ["--no-titles"], ["bm25", "independent", "late"])
+    assert line[:4] == ["ctxindex", "eval", "a", "b"]
+    assert line[4:] == [
+        *("--model", "minilm", "--method", "independent", "--compare", "bm25", "--compare", "late"),
+        *("--no-titles", "--json"),
+    ]
