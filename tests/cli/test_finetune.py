@@ -22,6 +22,7 @@ from ctxindex.training import finetune as finetuning
 from ctxindex.training.finetune import Finetuned, Plan
 from ctxindex.training.options import ANCHOR, BLEND, ISOLATED, InsentOptions, ObjectiveOptions, Shares
 from ctxindex.training.schedule import Schedule
+from tests.encoding.test_colbert import PYLATE, pylate
 from tests.encoding.tiny import save_sentence_transformer
 from tests.training.sets import PLACES, pair, write_beir, write_documents, write_jsonl, write_set
 from tests.training.test_card import HISTORY, runs_of
@@ -251,10 +252,13 @@ def test_progress_is_told_line_by_line(work: Path, asked: Asked) -> None:
 
 
 @pytest.mark.parametrize("saved", [True, False])
-def test_an_interruption_says_how_to_go_on(work: Path, asked: Asked, saved: bool) -> None:
+def test_an_interruption_says_how_to_go_on(
+    work: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch, saved: bool
+) -> None:
     def meanwhile(call: dict[str, Any]) -> None:
+        (call["out"] / "training" / "checkpoints" / "checkpoint-100").mkdir(parents=True)
         if saved:
-            (call["out"] / "training" / "checkpoints" / "checkpoint-100").mkdir(parents=True)
+            monkeypatch.setattr("ctxindex.training.checkpoints.is_complete", lambda *_: True)
         raise KeyboardInterrupt
 
     asked.meanwhile = meanwhile
@@ -268,17 +272,35 @@ def test_one_process_speaks_for_all(work: Path, asked: Asked, monkeypatch: pytes
     monkeypatch.setenv("RANK", "1")
     result = train("--json")
     assert result.output == ""
+    # Nor does it end the job of all with an exit code of its own.
+    monkeypatch.setattr("ctxindex.cli.finetune.unreadable", lambda training: [("towns", "bad", "why")])
+    assert train("--json").exit_code == 0
+    monkeypatch.setenv("RANK", "0")
+    assert run("towns", "--out", "tuned", *CHUNKS, "--json").exit_code == 3
+
+
+def test_a_folder_in_use_is_told_before_anything_is_read(work: Path, asked: Asked) -> None:
+    (work / "tuned").mkdir()
+    (work / "tuned" / "notes.txt").write_text("", encoding="utf-8")
+    assert "is not empty" in str(refused("nowhere"))
+    assert "holds no training" in str(refused("nowhere", "--resume"))
+
+
+def test_late_interaction_practises_nothing_alone(work: Path, asked: Asked) -> None:
+    pylate(work / "late", PYLATE)
+    assert "late-interaction model" in str(refused("nowhere", "--replay", "nothing", "--model", "late"))
 
 
 def test_documents_with_pairs_and_what_lies_among_them(work: Path, asked: Asked) -> None:
     folder = write_documents(work / "docs", PLACES[:6])
     (work / "docs" / "bad.txt").write_bytes(b"\x00\x01\x02\xff" * 500)
-    (folder / "old").mkdir()
+    (folder / "old" / "training").mkdir(parents=True)
+    (folder / "old" / "training" / "plan.json").write_text("{}", encoding="utf-8")
     (folder / "old" / "README.md").write_text("# a card of an earlier training", encoding="utf-8")
     rows = [{**pair(place, 1), "doc_id": f"docs/{place}.txt"} for place in PLACES[:6]]
     rows.append({"query": "bad?", "doc_id": "docs/bad.txt", "start": 0, "end": 1})
     write_jsonl(folder / "pairs [1].jsonl", rows)
-    result = run("docs", "--pairs", folder / "pairs [1].jsonl", "--out", folder / "old", *CHUNKS, "--json")
+    result = run("docs", "--pairs", folder / "pairs [1].jsonl", "--out", folder / "old", *CHUNKS, "--json", "--resume")
     assert result.exit_code == 3, (result.output, result.exception)
     found = json.loads(result.stdout)
     assert found["data"]["trained"] == {"pairs [1]": {"documents": 5, "queries": 5}}
@@ -297,6 +319,7 @@ def test_documents_with_pairs_and_what_lies_among_them(work: Path, asked: Asked)
         (("towns", "--replay-share", "0.1"), "--replay names"),
         (("towns", "--merge", "2"), "--merge 2"),
         (("towns", "--merge", "x"), "--merge x"),
+        (("nowhere", "--merge", "sweep", "--held-out", "0"), "--merge chooses on held-out documents"),
         (("towns", "--held-out", "0", "--evaluate-every", "5"), "--evaluate-every"),
         (("towns", "--patience", "5"), "--evaluate-every STEPS"),
         (("towns", "--root", "."), "--pairs FILE"),
@@ -358,17 +381,17 @@ def test_a_tiny_model_is_trained_from_end_to_end(work: Path) -> None:
     assert str(work) not in card
     tuned = load_encoder("tuned")
     spec = tuned.spec
-    assert (spec.method, spec.anchor, spec.anchor_title, spec.blend, spec.isolated) == (
-        "late",
-        32,
-        True,
-        0.6,
-        "opening",
-    )
+    read = (spec.method, spec.anchor, spec.anchor_title, spec.blend, spec.isolated)
+    assert read == ("late", 32, True, 0.6, "opening")
     assert spec.digest != load_encoder(str(base)).spec.digest
     error = refused("towns")
     assert isinstance(error, ConfigError)
     assert "tuned is not empty: choose a new folder, or go on in it with --resume" in str(error)
+    again = train(*flags, "--replay", "practice", "--merge", "0.5,1", "--evaluate-every", "2", "--resume")
+    assert "Finished before, with 4 steps" in again.stdout
+    table = [one for one in result.stdout.splitlines() if "tuned" in one and "[" in one]
+    assert table
+    assert table == [one for one in again.stdout.splitlines() if "tuned" in one and "[" in one]
 
 
 def test_a_training_that_was_interrupted_ends_in_the_same_model(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from ctxindex.encoding import EncoderOptions, load_encoder
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.encoding.rows import Row
 from ctxindex.errors import ConfigError, UsageError
+from ctxindex.training import sampling
 from ctxindex.training.batches import Draw
 from ctxindex.training.sampling import Batch, Limits, Question, Sampler, Shares, TrainingDocument
 from tests.encoding.stand_in import chunked
@@ -229,6 +230,27 @@ def test_every_question_and_every_window_is_drawn_in_time(encoders: dict[str, Lo
         asked |= {key(one.rows[0]) for one in batch.queries}
     assert seen >= {key(row) for row in encoder.document_rows(source[0].source) if not row.isolated}
     assert asked == set(query_keys(encoder, source[0]))
+
+
+def test_rows_are_kept_up_to_a_number_of_tokens(
+    encoders: dict[str, LocalEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, sources = encoders["mean"], documents(4)
+    made: list[str] = []
+    rows_of = encoder.document_rows
+
+    def counting(source: Any) -> Any:
+        made.append(source.document.doc_id)
+        return rows_of(source)
+
+    monkeypatch.setattr(encoder, "document_rows", counting)
+    lengths = [sum(row.length for row in rows_of(one.source)) for one in sources]
+    monkeypatch.setattr(sampling, "KEPT_TOKENS", lengths[1] + lengths[2])
+    sampler = Sampler({"a": sources}, encoder, Limits(2, 3))
+    for number in (0, 1, 0, 1, 2, 1, 3, 1, 0):
+        sampler.batch(Draw(0, "a", (number,), 1))
+    names = [one.source.document.doc_id for one in sources]
+    assert made == [names[number] for number in (0, 1, 2, 3, 0)], "the one that was asked for longest ago goes"
 
 
 def test_a_document_that_cannot_be_read_is_told(encoders: dict[str, LocalEncoder]) -> None:

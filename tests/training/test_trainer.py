@@ -14,7 +14,7 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from ctxindex.encoding.local import LocalEncoder
-from ctxindex.errors import MissingDependencyError
+from ctxindex.errors import MissingDependencyError, ModelError
 from ctxindex.training import trainer as module
 from ctxindex.training.insent import InsentOptions
 from ctxindex.training.model import ContextualModel
@@ -153,6 +153,32 @@ def test_patience_goes_on_after_an_interruption(folder: Path, tmp_path: Path) ->
     assert resumed.state.best_metric == 0.6
 
 
+class _StoppedLate(TrainerCallback):
+    """Kills the process when training is over, before anybody hears of it."""
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+
+def test_what_had_been_stopped_does_not_go_on(folder: Path, tmp_path: Path) -> None:
+    schedule = {"steps": 20, "evaluate_every": 1, "patience": 2}
+    values = [0.3, 0.6, 0.5, 0.4, 0.9]
+    killed, _, model = made(folder, tmp_path / "there", schedule, validate=scripted(values), callbacks=[_StoppedLate()])
+    with pytest.raises(KeyboardInterrupt):
+        killed.train()
+    best = state_of(model)
+    (tmp_path / "there").rename(tmp_path / "here")  # where the best model lies is told by the folder, not by its name
+    newest = str(tmp_path / "here" / CHECKPOINTS / "checkpoint-4")
+    resumed, _, model = made(folder, tmp_path / "here", schedule, validate=scripted([0.9]))
+    resumed.train(resume_from_checkpoint=newest)
+    assert (resumed.state.global_step, resumed.state.best_metric) == (4, 0.6)
+    assert history(resumed, "eval_ndcg@10") == values[:4]
+    assert all(torch.equal(one, best[name]) for name, one in model.state_dict().items())
+    patient, *_ = made(folder, tmp_path / "here", schedule | {"patience": 4}, validate=scripted([0.2, 0.1]))
+    patient.train(resume_from_checkpoint=newest)
+    assert patient.state.global_step == 6
+
+
 def test_the_last_step_is_measured_too(folder: Path, tmp_path: Path) -> None:
     trainer, *_ = made(folder, tmp_path, {"steps": 5, "evaluate_every": 3}, validate=scripted([0.1, 0.2]))
     trainer.train()
@@ -213,6 +239,37 @@ def test_the_base_is_read_in_the_same_precision(folder: Path, tmp_path: Path) ->
     linear.register_forward_hook(lambda module, given, result: seen.add(result.dtype))
     trainer.train()
     assert seen == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_numbers_that_leave_their_range_are_told(folder: Path, tmp_path: Path, precision: str) -> None:
+    trainer, _, model = made(folder, tmp_path, {"learning_rate": 0.25, "precision": precision})
+    with torch.no_grad():
+        model.transformer.embeddings.word_embeddings.weight.fill_(torch.nan)
+    with pytest.raises(ModelError, match=r"^step 1 gives .* \(--learning-rate less than 0\.25\)") as raised:
+        trainer.train()
+    assert ("--precision float32" in str(raised.value)) is (precision == "bfloat16")
+
+
+@pytest.mark.parametrize(("budget", "advice"), [(None, "4096"), (60, "below 60")])
+def test_short_memory_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: int | None, advice: str
+) -> None:
+    def short(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    trainer, *_ = made(folder, tmp_path, {"mini_batch_tokens": budget})
+    monkeypatch.setattr(Objective, "step", short)
+    with pytest.raises(ModelError, match=rf"does not fit in memory .* \(--mini-batch-tokens {advice}\)"):
+        trainer.train()
+
+
+def test_epochs_are_those_of_what_is_trained_on() -> None:
+    sources = {"a": 60, "b": 40, "practice": 500}
+    shares = {"a": 0.48, "b": 0.32, "practice": 0.2}
+    assert module._documents(sources, sources, ()) == 600
+    assert module._documents(sources, shares, {"practice"}) == 125
+    assert module._documents({"a": 60, "b": 40}, {"a": 1, "b": 9}, ()) == 100
 
 
 def test_auto_takes_what_the_device_is_fast_in(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
