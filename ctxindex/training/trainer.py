@@ -162,7 +162,7 @@ class ContextualTrainer(Trainer):
         half = "" if not (self.args.bf16 or self.args.fp16) else ", or compute in full precision (--precision float32)"
         return ModelError(
             f"step {self.state.global_step + 1} gives vectors or a loss that are not numbers: train more slowly "
-            f"(--learning-rate less than {self.args.learning_rate:g}){half}"
+            f"(--learning-rate less than {self.args.learning_rate:g}){half}, in a new folder"
         )
 
     def _load_callback_state(self) -> None:

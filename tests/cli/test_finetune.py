@@ -13,7 +13,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from click.testing import CliRunner, Result
 
-from ctxindex.cli import INTERRUPTED, cli
+from ctxindex.cli import cli
 from ctxindex.cli.finetune import command
 from ctxindex.cli.training_options import SWEEP
 from ctxindex.encoding import load_encoder
@@ -22,7 +22,6 @@ from ctxindex.training import finetune as finetuning
 from ctxindex.training.finetune import Finetuned, Plan
 from ctxindex.training.options import ANCHOR, BLEND, ISOLATED, InsentOptions, ObjectiveOptions, Shares
 from ctxindex.training.schedule import Schedule
-from tests.encoding.test_colbert import PYLATE, pylate
 from tests.encoding.tiny import save_sentence_transformer
 from tests.training.sets import PLACES, pair, write_beir, write_documents, write_jsonl, write_set
 from tests.training.test_card import HISTORY, runs_of
@@ -251,23 +250,6 @@ def test_progress_is_told_line_by_line(work: Path, asked: Asked) -> None:
     assert asked.call["callbacks"] == []
 
 
-@pytest.mark.parametrize("saved", [True, False])
-def test_an_interruption_says_how_to_go_on(
-    work: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch, saved: bool
-) -> None:
-    def meanwhile(call: dict[str, Any]) -> None:
-        (call["out"] / "training" / "checkpoints" / "checkpoint-100").mkdir(parents=True)
-        if saved:
-            monkeypatch.setattr("ctxindex.training.checkpoints.is_complete", lambda *_: True)
-        raise KeyboardInterrupt
-
-    asked.meanwhile = meanwhile
-    result = run("towns", "--out", "tuned", *CHUNKS)
-    assert result.exit_code == INTERRUPTED
-    assert "--resume" in result.stderr
-    assert ("goes on from the last checkpoint" in result.stderr) == saved
-
-
 def test_one_process_speaks_for_all(work: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     result = train("--json")
@@ -277,18 +259,6 @@ def test_one_process_speaks_for_all(work: Path, asked: Asked, monkeypatch: pytes
     assert train("--json").exit_code == 0
     monkeypatch.setenv("RANK", "0")
     assert run("towns", "--out", "tuned", *CHUNKS, "--json").exit_code == 3
-
-
-def test_a_folder_in_use_is_told_before_anything_is_read(work: Path, asked: Asked) -> None:
-    (work / "tuned").mkdir()
-    (work / "tuned" / "notes.txt").write_text("", encoding="utf-8")
-    assert "is not empty" in str(refused("nowhere"))
-    assert "holds no training" in str(refused("nowhere", "--resume"))
-
-
-def test_late_interaction_practises_nothing_alone(work: Path, asked: Asked) -> None:
-    pylate(work / "late", PYLATE)
-    assert "late-interaction model" in str(refused("nowhere", "--replay", "nothing", "--model", "late"))
 
 
 def test_documents_with_pairs_and_what_lies_among_them(work: Path, asked: Asked) -> None:
@@ -392,26 +362,3 @@ def test_a_tiny_model_is_trained_from_end_to_end(work: Path) -> None:
     table = [one for one in result.stdout.splitlines() if "tuned" in one and "[" in one]
     assert table
     assert table == [one for one in again.stdout.splitlines() if "tuned" in one and "[" in one]
-
-
-def test_a_training_that_was_interrupted_ends_in_the_same_model(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ctxindex.cli.progress import TrainingLines
-
-    save_sentence_transformer(work / "base")
-    flags = ("--model", "base", "--documents", "2", "--steps", "4", "--save-every", "2", "--held-out", "0")
-    command_of = ("towns", *CHUNKS, *flags, "--device", "cpu", "--out")
-    assert run(*command_of, "whole").exit_code == 0
-
-    def stop(watch: Any, done: int) -> None:
-        if done == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingLines, "step", stop)
-        result = run(*command_of, "part")
-    assert result.exit_code == INTERRUPTED
-    assert "goes on from the last checkpoint in part" in result.stderr
-    again = run(*command_of, "part", "--resume")
-    assert "training: 4 steps, 2 of them done before" in again.stderr
-    assert load_encoder("part").spec.digest == load_encoder("whole").spec.digest
-    assert "nothing is known of what it finds" in again.stdout
