@@ -107,11 +107,17 @@ def test_what_is_not_said_is_the_default(work: Path, asked: Asked) -> None:
     plan = asked.plan
     assert (plan.schedule, plan.objective, plan.shares) == (Schedule(), ObjectiveOptions(), Shares())
     assert (plan.source_shares, plan.merge, plan.model) == (None, (1.0,), "minilm-insent")
-    encoder = plan.encoder
-    assert (encoder.method, encoder.anchor, encoder.anchor_title) == ("late", ANCHOR, True)
-    assert (encoder.blend, encoder.isolated, encoder.dtype) == (BLEND, ISOLATED, None)
+    encoder = plan.encoder  # the shipped model says itself how it is read
+    assert (encoder.method, encoder.anchor, encoder.anchor_title, encoder.blend) == ("late", None, None, None)
     assert (asked.call["device"], asked.call["resume"], asked.call["tensorboard"]) == ("auto", False, False)
     assert asked.call["out"] == Path("tuned")
+
+
+def test_a_model_that_says_nothing_is_read_in_context(work: Path, asked: Asked) -> None:
+    train("--model", "minilm")
+    encoder = asked.plan.encoder
+    assert (encoder.method, encoder.anchor, encoder.anchor_title) == ("late", ANCHOR, True)
+    assert (encoder.blend, encoder.isolated, encoder.dtype) == (BLEND, ISOLATED, None)
 
 
 def test_every_flag_arrives(work: Path, asked: Asked) -> None:

@@ -158,7 +158,7 @@ def test_a_prefix_is_found_by_its_words(tiny: str) -> None:
 
 def test_a_prefix_before_independent_chunks_is_encoded_with_them(minilm_independent: LocalEncoder) -> None:
     corpus = people(titles={doc_id: f"About {doc_id}" for doc_id in PEOPLE})
-    found = run(Evaluator(device="cpu"), "independent+title", corpus)
+    found = run(Evaluator(device="cpu"), "independent+title,model=minilm", corpus)
     texts = [f"About {doc_id}\n{text}" for doc_id, parts in PEOPLE.items() for text in parts]
     vectors = np.asarray(minilm_independent.encode_queries(texts))  # MiniLM reads both alike
     scores = np.asarray(minilm_independent.encode_queries([text for text, _ in QUESTIONS])) @ vectors.T

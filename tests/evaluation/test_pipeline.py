@@ -87,7 +87,7 @@ def expected(folder: Path, chunks_of: Any, *, titled: bool) -> dict[str, float]:
 def results(folder: Path, tmp_path: Path, *flags: str) -> dict[str, Any]:
     """What the command prints."""
     fixed = ["--dtype", "float32", "--cache", str(tmp_path), "--json", "--quiet"]
-    (found,) = answer(run("eval", folder, *flags, *fixed, cwd=tmp_path))["runs"]
+    (found,) = answer(run("eval", folder, "--model", "minilm", *flags, *fixed, cwd=tmp_path))["runs"]
     assert isinstance(found, dict)
     return found
 

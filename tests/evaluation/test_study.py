@@ -72,7 +72,7 @@ def asked_by_hand(folder: Path, query: str) -> FloatArray:
 
 
 def test_a_run_of_late_is_what_a_script_makes_of_it() -> None:
-    (run,) = runs_of(Study([people(given=True)], [Configuration("late")], CHUNKER))
+    (run,) = runs_of(Study([people(given=True)], [Configuration("late", settings={"model": "minilm"})], CHUNKER))
     folder = open_checkpoint("minilm").folder
     names = [f"{doc_id}_{piece}" for doc_id, parts in PEOPLE.items() for piece in range(len(parts))]
     vectors = np.concatenate([by_hand(folder, parts) for parts in PEOPLE.values()])
