@@ -147,10 +147,6 @@ class ContextualModel(torch.nn.Module):
         made = self._head(_means(_taken(states, positions), owners, whole.items))
         return list(torch.split(made, [reading.items for reading in readings]))
 
-    def vectors(self, readings: Sequence[Reading]) -> list[Vectors]:
-        """`forward`, and which rows are whose."""
-        return [self.packed(rows, reading) for rows, reading in zip(self(readings), readings, strict=True)]
-
     def packed(self, rows: torch.Tensor, reading: Reading) -> Vectors:
         """What `forward` gave for a reading, with which rows are whose."""
         return Vectors(rows, reading.lengths if self.spec.multivector else None)
@@ -174,7 +170,7 @@ def trainable(layer: Layer) -> torch.nn.Module:
 
 
 class _Saved(torch.nn.Module):
-    """Weights by the names that they have in the file of a module."""
+    """Weights by the names that they have in the file of a module, with an underscore for the point."""
 
     def __init__(self, layer: DenseLayer | LayerNormLayer, names: Sequence[str]) -> None:
         from safetensors.torch import load_file
@@ -185,10 +181,6 @@ class _Saved(torch.nn.Module):
         self.weights = torch.nn.ParameterDict(
             {name.replace(".", "_"): held[name].float() for name in names if name in held}
         )
-
-    def named(self) -> dict[str, torch.Tensor]:
-        """The weights by their names in the file."""
-        return {name.replace("_", "."): weight.detach() for name, weight in self.weights.items()}
 
 
 class TrainableDense(_Saved):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ctxindex.encoding.local import LocalEncoder
+from ctxindex.training.insent import Vectors
 from ctxindex.training.model import ContextualModel, Reading, join
 from ctxindex.training.objective import blended
 from ctxindex.types import ChunkedDocument, EncodedDocument
@@ -78,6 +79,10 @@ def readings(encoder: LocalEncoder, source: ChunkedDocument) -> list[Reading]:
     return [Reading(part, count) for part in parts if part]
 
 
+def packed(model: ContextualModel, given: Sequence[Reading]) -> list[Vectors]:
+    return [model.packed(rows, one) for rows, one in zip(model(given), given, strict=True)]
+
+
 def expected_of(encoder: LocalEncoder, source: ChunkedDocument) -> EncodedDocument:
     (made,) = encoder.encode_documents([source])
     assert isinstance(made, EncodedDocument), made
@@ -90,7 +95,7 @@ def check_documents(
     for source in chosen or sources():
         given = readings(encoder, source)
         with torch.no_grad():
-            views = model.vectors(given)
+            views = packed(model, given)
         found = views[0] if len(views) == 1 else blended(views[0], views[1], encoder.spec.blend)
         expected = expected_of(encoder, source)
         np.testing.assert_allclose(found.rows, expected.vectors, atol=1e-5)
@@ -100,7 +105,7 @@ def check_documents(
 def check_queries(encoder: LocalEncoder, model: ContextualModel) -> None:
     made = encoder.encode_queries(QUERIES)
     with torch.no_grad():
-        found = model.vectors([Reading((row,), 1) for row in encoder.query_rows(QUERIES)])
+        found = packed(model, [Reading((row,), 1) for row in encoder.query_rows(QUERIES)])
     for one, expected in zip(found, made, strict=True):
         np.testing.assert_allclose(one.rows, np.atleast_2d(expected), atol=1e-5)
         assert one.lengths == ((len(expected),) if encoder.spec.multivector else None)
@@ -199,8 +204,8 @@ def test_all_that_makes_vectors_learns(folders: dict[str, Path]) -> None:
     without = {name for name, weight in model.named_parameters() if weight.grad is None}
     assert without == {"transformer.pooler.dense.weight", "transformer.pooler.dense.bias"}
     layers: list[Any] = list(model.layers)
-    assert {name: tuple(one.shape) for name, one in layers[2].named().items()} == {"linear.weight": (24, 24)}
-    assert set(layers[1].named()) == {"norm.weight", "norm.bias"}
+    assert {name: tuple(one.shape) for name, one in layers[2].weights.items()} == {"linear_weight": (24, 24)}
+    assert set(layers[1].weights) == {"norm_weight", "norm_bias"}
 
 
 def test_a_chunk_without_a_place_is_refused(folders: dict[str, Path]) -> None:
