@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding import EncoderOptions, load_encoder
-from ctxindex.encoding.known_models import MINILM
+from ctxindex.encoding.known_models import MINILM, find_folder
 from ctxindex.encoding.trained import FILE
 from ctxindex.evaluation.configuration import Configuration
 from ctxindex.evaluation.corpus import Corpus, cut
@@ -29,6 +29,7 @@ from ctxindex.evaluation.datasets import open_dataset
 from ctxindex.evaluation.evaluator import Evaluator
 from ctxindex.training.data import Data, DataOptions, read_data
 from ctxindex.training.finetune import Plan, finetune
+from ctxindex.training.merging import merge_folders
 from ctxindex.training.options import InsentOptions, ObjectiveOptions, Shares
 from recipes import train_minilm_insent as recipe
 
@@ -48,10 +49,18 @@ class Variant:
     read: Mapping[str, Any] = field(default_factory=dict)
     trained_as: str | None = None
     """The variant whose model is read, where it is not one of its own."""
+    merge: float = 1.0
+    """What the tuned weights count, the base's having the rest."""
+    replay: float = 0.0
+    """Share of steps, beside ten of the sets', with the health pages' chunks read alone."""
 
 
 BOTH = replace(LATE, blend=0.6, isolated="opening")
 SKIPS = Shares(titles=0.3, contextual=0.15, isolated=0.15)
+CLOZES = {"clozes": 3}
+KEPT = CLOZES | {"hold": 0.2}
+REPLAYED = "medquad-train"
+ALONE = f"{REPLAYED}, alone"
 VARIANTS = (
     *(Variant(f"InSeNT, lambda {value:g}", insent={"lambda_seq": value}) for value in (0, 0.1, 0.3, 0.5, 1)),
     Variant("window: no anchor, no title", EncoderOptions(method="late")),
@@ -61,11 +70,15 @@ VARIANTS = (
         trained_as="InSeNT, lambda 0.3",
     ),
     Variant("+Training: every chunk alone", EncoderOptions(method="independent"), {"mode": "joint"}),
-    Variant("with clozes", plan={"clozes": 2}),
-    Variant("with clozes and hold", plan={"clozes": 2, "hold": 0.2}),
-    Variant("through the blend", BOTH, plan={"clozes": 2, "hold": 0.2, "shares": SKIPS}),
+    Variant("merged, half the tuned weights", trained_as="InSeNT, lambda 0.3", merge=0.5),
+    Variant("merged, three quarters", trained_as="InSeNT, lambda 0.3", merge=0.75),
+    Variant("with replay", replay=5.0),
+    Variant("with hold", plan={"hold": 0.2}),
+    Variant("with clozes", plan=CLOZES),
+    Variant("with clozes and hold", plan=KEPT),
+    Variant("through the blend", BOTH, plan=KEPT | {"shares": SKIPS}),
     Variant("through the blend, one pass (b = 0)", read={"blend": 0.0}, trained_as="through the blend"),
-    Variant("through the blend, distilled", BOTH, plan={"clozes": 2, "hold": 0.2, "distil": 1.0, "shares": SKIPS}),
+    Variant("through the blend, distilled", BOTH, plan=KEPT | {"distil": 1.0, "shares": SKIPS}),
     Variant(
         "through the blend, distilled, one pass (b = 0)",
         read={"blend": 0.0},
@@ -78,7 +91,7 @@ def plan_of(variant: Variant, steps: int) -> Plan:
     """The plan of the recipe, changed as the variant says."""
     plan = recipe.plan(seed=0, steps=steps)
     weights = {name: variant.plan[name] for name in ("hold", "distil") if name in variant.plan}
-    schedule = replace(plan.schedule, windows=2, clozes=variant.plan.get("clozes", 0))
+    schedule = replace(plan.schedule, documents=4, windows=2, clozes=variant.plan.get("clozes", 0))
     if variant.encoder.method == "independent":
         schedule = replace(schedule, windows=8)  # rows of one chunk: as many chunks as two windows hold
     return replace(
@@ -87,16 +100,27 @@ def plan_of(variant: Variant, steps: int) -> Plan:
         objective=ObjectiveOptions(InsentOptions(**variant.insent), **weights),
         schedule=schedule,
         shares=variant.plan.get("shares", Shares(titles=0.3)),
+        source_shares={**recipe.SOURCES, **({ALONE: variant.replay} if variant.replay else {})},
     )
 
 
 def train(variant: Variant, data: Data, folder: Path, steps: int, threads: int | None) -> Path:
-    """The folder of a variant's model, trained unless it is there."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in variant.trained_as or variant.name)
-    out = folder / name
+    """The folder of a variant's model, made unless it is there."""
+    out = folder / _folder(variant.trained_as or variant.name)
     if variant.trained_as is None and not (out / FILE).exists():
+        if variant.replay:
+            data = replace(data, replay={ALONE: replace(data.sources[REPLAYED], name=ALONE)})
         finetune(plan_of(variant, steps), data, out, resume=out.exists(), threads=threads)
-    return out
+    if variant.merge == 1:
+        return out
+    merged = folder / _folder(variant.name)
+    if not merged.exists():
+        merge_folders(find_folder(MINILM), out, variant.merge, merged)
+    return merged
+
+
+def _folder(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
 def score(variant: Variant, model: Path, corpora: list[Corpus], threads: int | None) -> dict[str, float]:
@@ -134,10 +158,10 @@ def main() -> None:
 def write(found: Mapping[str, Any], steps: int) -> None:
     """All that was measured so far, in the order of the variants."""
     about = (
-        f"One seed, {steps} steps each, batches of 6 documents of one source with at most 2 windows and 6 queries of "
+        f"One seed, {steps} steps each, batches of 4 documents of one source with at most 2 windows and 6 queries of "
         "each, learning rate 1e-4, titles withheld in three steps of ten (`python benchmarks/ablations.py`). Where "
         "nothing else is said: late chunking alone, anchor and title before windows, lambda 0.3, no clozes, no hold, "
-        "no blend."
+        "no blend. Clozes are three a document; replay reads the health pages chunk by chunk, in a third of the steps."
     )
     runs = [found[variant.name] for variant in VARIANTS if variant.name in found]
     MEASURED.parent.mkdir(exist_ok=True)

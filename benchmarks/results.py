@@ -3,7 +3,7 @@
 python benchmarks/results.py ../shared/data        (make results)
 
 Runs `ctxindex eval` as a user would, so vectors are kept between runs and an interrupted one goes on. What
-`ablations.py` and `train.py` measured is read from `benchmarks/measured`, where it is there.
+`seeds.py`, `ablations.py` and `train.py` measured is read from `benchmarks/measured`, where it is there.
 """
 
 from __future__ import annotations
@@ -70,6 +70,13 @@ _SPEED = (
     "ranking loss over the same chunks, with as many queries. Medians of runs that took turns "
     "(`python benchmarks/train.py`)."
 )
+
+_SEEDS = (
+    "What the recipe gives with several seeds, before weights are quantised for shipping (`benchmarks/seeds.py`). "
+    "The one that finds most in the recipe's own held-out documents is the model that ships."
+)
+EXPERIMENTS = {"ablations": "## What each part of the training is worth (nDCG@10)"}
+"""Files of `MEASURED` that hold a table of nDCG@10, and what stands above it."""
 
 Table = Mapping[tuple[str, str], Mapping[str, Any]]
 """Runs by data set and configuration."""
@@ -190,8 +197,11 @@ def _points(value: float) -> str:
 def _training_sections() -> list[str]:
     """What training costs, and what each part of it is worth, as far as it was measured."""
     found: list[str] = []
-    if (file := MEASURED / "train.json").exists():
-        measured = json.loads(file.read_text(encoding="utf-8"))
+    if (measured := _measured("seeds")) is not None:
+        found += ["## Seeds of the recipe (nDCG@10)", _SEEDS]
+        for kind, rows in measured["tables"].items():
+            found += [f"{kind.capitalize()}:", _measured_table(measured["sets"], rows)]
+    if (measured := _measured("train")) is not None:
         peer = measured["median"]["flattened"]["tokens_per_second"]
         rows = [
             f"| {name} | {one['tokens_per_second']:,.0f} | {one['tokens_per_second'] / peer:.2f} |"
@@ -199,16 +209,26 @@ def _training_sections() -> list[str]:
         ]
         head = "| | content tokens a second | of flattened |\n| --- | --- | --- |\n"
         found += ["## Training speed", head + "\n".join(rows), _SPEED.format(dtype=measured["dtype"])]
-    if (file := MEASURED / "ablations.json").exists():
-        measured = json.loads(file.read_text(encoding="utf-8"))
-        sets = measured["sets"]
-        rows = [
-            f"| {one['name']} | {' | '.join(_points(one['ndcg@10'][name]) for name in sets)} |"
-            for one in measured["runs"]
-        ]
-        head = f"| | {' | '.join(sets)} |\n| --- |{' --- |' * len(sets)}\n"
-        found += ["## What each part of the training is worth (nDCG@10)", head + "\n".join(rows), measured["about"]]
+    for name, heading in EXPERIMENTS.items():
+        if (measured := _measured(name)) is not None:
+            found += [heading, _measured_table(measured["sets"], measured["runs"]), measured["about"]]
     return found
+
+
+def _measured(name: str) -> Any:
+    """What another script measured; None where it was not run."""
+    file = MEASURED / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def _measured_table(sets: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str:
+    lines = [f"| | {' | '.join(sets)} |", f"| --- |{' --- |' * len(sets)}"]
+    for one in runs:
+        found = one["ndcg@10"]
+        lines.append(
+            f"| {one['name']} | {' | '.join(_points(found[name]) if name in found else '' for name in sets)} |"
+        )
+    return "\n".join(lines)
 
 
 def _sizes(runs: Table) -> str:

@@ -95,6 +95,11 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "about": "So.",
     }
     (tmp_path / "ablations.json").write_text(json.dumps(ablations), encoding="utf-8")
+    seeds = {
+        "sets": ["contracts", "squad-eval"],
+        "tables": {"with titles": [{"name": "mean", "ndcg@10": {"contracts": 0.7}}]},
+    }
+    (tmp_path / "seeds.json").write_text(json.dumps(seeds), encoding="utf-8")
     cut = {
         "runs": [run_of(one, name, value_of(one, name)) for one in results.SETS for name in NAMES],
         "comparisons": [
@@ -134,6 +139,10 @@ def test_an_asterisk_is_for_what_is_significant(page: str) -> None:
     marked = {name: cells for name, cells in table(page, "nDCG@10").items() if any("*" in cell for cell in cells)}
     assert list(marked) == [results.CONFIGURATIONS["late"]]
     assert ["*" in cell for cell in marked[results.CONFIGURATIONS["late"]]] == [True] + [False] * 6
+
+
+def test_a_seed_that_lacks_a_set_leaves_its_cell_empty(page: str) -> None:
+    assert "| mean | 70.0 |  |" in page
 
 
 def test_other_tables_have_what_was_measured(page: str) -> None:
