@@ -3,7 +3,8 @@
 python benchmarks/results.py ../shared/data        (make results)
 
 Runs `ctxindex eval` as a user would, so vectors are kept between runs and an interrupted one goes on. What
-`ablations.py`, `train.py` and `late_interaction_blend.py` measured is read from `benchmarks/measured`, where it is there.
+`ablations.py`, `train.py` and `late_interaction_blend.py` measured is read from `benchmarks/measured`, where it is
+there.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ _SPEED = (
 )
 
 _BLEND = (
-    "Exact MaxSim over token states of models that were **not trained for late interaction**, on the first documents of "
-    "each set: contextual (in the window), isolated (the chunk alone behind its title), both under one maximum "
+    "Exact MaxSim over token states of models that were **not trained for late interaction**, on the first documents "
+    "of each set: contextual (in the window), isolated (the chunk alone behind its title), both under one maximum "
     "(union), (1 - b) and b of both scores (weighted b), and one vector normalize((1 - b) u + b v) a token (token-wise "
     "b), which is what `--blend` does with late interaction (`python benchmarks/late_interaction_blend.py`)."
 )

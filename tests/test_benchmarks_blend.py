@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks import late_interaction_blend as blend
 from ctxindex.encoding.maxsim import max_sim
+from ctxindex.encoding.pooling import unit_rows
 from tests.encoding.stand_in import chunked, stand_in_encoder
 from tests.evaluation.builders import people
 
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
 
 def some(rng: np.random.Generator, count: int) -> FloatArray:
-    vectors: FloatArray = rng.normal(size=(count, 5)).astype(np.float32)
-    return np.divide(vectors, np.linalg.norm(vectors, axis=1, keepdims=True))
+    return unit_rows(rng.normal(size=(count, 5)))
 
 
 def test_forms_are_the_formulas() -> None:

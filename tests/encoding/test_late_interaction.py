@@ -23,6 +23,7 @@ from ctxindex.metering import Meter
 from ctxindex.types import EncodedDocument, FailedDocument
 from tests.encoding.stand_in import IdBackbone, chunked
 from tests.encoding.test_colbert import PYLATE, pylate
+from tests.encoding.tiny import added, byte_level, fast
 
 if TYPE_CHECKING:
     from ctxindex.encoding.tokenizer import Ids
@@ -139,6 +140,22 @@ def test_a_blend_pairs_every_token_with_itself(
     for vectors, ids in zip(result.chunk_vectors(), encoder.tokenizer.ids(chunks), strict=True):
         kept = ids[~np.isin(ids, encoder._skipped)]
         np.testing.assert_allclose(vectors, angles(kept if len(kept) else ids), atol=1e-6)
+
+
+@pytest.mark.parametrize("join", ["sep", "raw"])
+def test_a_chunk_alone_is_read_as_the_tokens_that_it_has_in_its_window(tmp_path: Path, join: Any) -> None:
+    """Here the prefix ends in a blank, which the tokenizer glues to the word behind: that is another token then."""
+    folder = pylate(tmp_path / "model", {**PYLATE, "document_prefix": "search document: "})
+    added(fast(byte_level()), "[Q] ", "[D] ").save_pretrained(folder)
+    texts = ["Napoleon was born", "in Corsica", "Napoleon"]
+    mixed, plain = stand_in(folder, join=join, blend=0.5)[0], stand_in(folder, join=join)[0]
+    in_window = vectors_of(plain, texts)
+    alone = [vectors_of(plain, [text])[0] for text in texts]
+    assert any(
+        one.shape != other.shape or not np.array_equal(one, other) for one, other in zip(in_window, alone, strict=True)
+    )
+    for vectors, expected in zip(vectors_of(mixed, texts), in_window, strict=True):
+        np.testing.assert_allclose(vectors, expected, atol=1e-6)
 
 
 def test_tokens_are_blended_before_they_are_clustered(folder: Path) -> None:
