@@ -3,7 +3,8 @@
 python benchmarks/results.py ../shared/data        (make results)
 
 Runs `ctxindex eval` as a user would, so vectors are kept between runs and an interrupted one goes on. What
-`seeds.py`, `ablations.py` and `train.py` measured is read from `benchmarks/measured`, where it is there.
+`seeds.py`, `ablations.py`, `gate.py`, `train.py` and `late_interaction_blend.py` measured is read from
+`benchmarks/measured`, where it is there.
 """
 
 from __future__ import annotations
@@ -75,8 +76,17 @@ _SEEDS = (
     "What the recipe gives with several seeds, before weights are quantised for shipping (`benchmarks/seeds.py`). "
     "The one that finds most in the recipe's own held-out documents is the model that ships."
 )
-EXPERIMENTS = {"ablations": "## What each part of the training is worth (nDCG@10)"}
+EXPERIMENTS = {
+    "ablations": "## What each part of the training is worth (nDCG@10)",
+    "gate": "## In one pass: a learnt gate, a mask (nDCG@10)",
+}
 """Files of `MEASURED` that hold a table of nDCG@10, and what stands above it."""
+_BLEND = (
+    "Exact MaxSim over token states of models that were **not trained for late interaction**, on the first documents "
+    "of each set: contextual (in the window), isolated (the chunk alone behind its title), both under one maximum "
+    "(union), (1 - b) and b of both scores (weighted b), and one vector normalize((1 - b) u + b v) a token (token-wise "
+    "b), which is what `--blend` does with late interaction (`python benchmarks/late_interaction_blend.py`)."
+)
 
 Table = Mapping[tuple[str, str], Mapping[str, Any]]
 """Runs by data set and configuration."""
@@ -128,6 +138,7 @@ def render(cut: Mapping[str, Any], given: Mapping[str, Any], untitled: Mapping[s
         _table(bare, SETS, lambda one: _points(one["metrics"]["ndcg@10"]), UNTITLED),
         "The same sets as if no document had a title (`--no-titles`); what `independent` and BM25 find is above.",
         *_training_sections(),
+        *_blend_section(),
         "## Recall@10",
         _table(runs, SETS, lambda one: _points(one["metrics"]["recall@10"])),
         "## The right document first (document hit@1)",
@@ -229,6 +240,35 @@ def _measured_table(sets: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> s
             f"| {one['name']} | {' | '.join(_points(found[name]) if name in found else '' for name in sets)} |"
         )
     return "\n".join(lines)
+
+
+def _blend_section() -> list[str]:
+    """What ways to use both views of a token find, as far as it was measured."""
+    measured = _measured("late_interaction_blend")
+    if measured is None:
+        return []
+    sets = list(next(iter(measured.values()))["sets"])
+    head = f"| | | {' | '.join(sets)} |\n| --- | --- |{' --- |' * len(sets)}\n"
+    rows = [
+        f"| {form} | {model} | {' | '.join(_points(of[name]) for name in sets)} |"
+        for model, one in measured.items()
+        for form, of in one["ndcg@10"].items()
+    ]
+    apart = [
+        f"{model}, {pair}: {_signed(of['mean'])} [{_signed(of['low'])}, {_signed(of['high'])}]"
+        for model, one in measured.items()
+        for pair, of in one["differences"].items()
+    ]
+    return [
+        "## Ways to blend token vectors (nDCG@10)",
+        head + "\n".join(rows),
+        _BLEND,
+        f"Differences over the queries of all sets, with 95 % intervals: {'; '.join(apart)}.",
+    ]
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.1f}"
 
 
 def _sizes(runs: Table) -> str:

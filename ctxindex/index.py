@@ -134,7 +134,7 @@ class Index:
             owner: the window that a chunk in several is taken from: centre, first, or the mean of all.
             anchor: how many of the document's first tokens every later window begins with.
             anchor_title: begin every window with the document's title.
-            blend: weight of the vector of the chunk alone, from 0 to less than 1.
+            blend: weight of the vector of the chunk alone, or of each of its tokens, from 0 to less than 1.
             isolated: what that vector is made of: chunk, title (and chunk), or opening (title, else the first tokens).
             dims: how many numbers of a vector to keep.
             force_mean: take means of a model that was not trained for them.

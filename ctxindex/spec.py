@@ -73,16 +73,17 @@ class EncoderSpec:
     the document as it stands (`raw`); `pooling` which tokens a chunk vector is the mean of. With the method
     `independent` nothing of this applies, and `windows` is "window". `anchor` is how many of the
     document's first tokens every window after the first begins with, `anchor_title` whether every window begins with
-    the title. `blend` is the weight b of the isolated vector in `normalize((1 - b) contextual + b isolated)`, and
-    `isolated` what that one is made of: the chunk, title and chunk, or (`opening`) the title, in a document without one
-    its first tokens, and the chunk. `dtype` is that of the forward pass; vectors are
-    pooled in float32, have unit length, and are stored as `storage` says. `dim` counts the numbers that are kept of the
-    model's vectors. `force_mean` says that means are taken of a model that was not trained for them. `files` is a
-    sha256 over what the tokenizer and the model's configuration say, without what decides no vector.
+    the title. `blend` is the weight b of the isolated vector in `normalize((1 - b) contextual + b isolated)`, of the
+    chunk or, where it has several, of each of its tokens, and `isolated` what that one is read behind: nothing, the
+    title, or (`opening`) the title, in a document without one its first tokens. `dtype` is that of the forward pass;
+    vectors are pooled in float32, have unit length, and are stored as `storage` says. `dim` counts the numbers that are
+    kept of the model's vectors. `force_mean` says that means are taken of a model that was not trained for them.
+    `files` is a sha256 over what the tokenizer and the model's configuration say, without what decides no vector.
 
     The rest is for late interaction. `multivector` is whether a chunk has several vectors: those of its tokens, without
-    the tokens that the model's files say to skip where `skiplist` is "model", clustered to their number divided by
-    `pool_factor`. A query is read up to `query_length` tokens and then filled up as `query_expansion` says.
+    the tokens that the model's files say to skip where `skiplist` is "model", then clustered to their number divided by
+    `pool_factor`; what is clustered is blended already. A query is read up to `query_length` tokens and then filled up
+    as `query_expansion` says.
     """
 
     model: str

@@ -100,6 +100,12 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "tables": {"with titles": [{"name": "mean", "ndcg@10": {"contracts": 0.7}}]},
     }
     (tmp_path / "seeds.json").write_text(json.dumps(seeds), encoding="utf-8")
+    blends = {
+        "sets": {"contracts": {}, "squad-eval": {}},
+        "ndcg@10": {"union": {"contracts": 0.3123, "squad-eval": 0.9}},
+        "differences": {"union - isolated": {"mean": 0.0123, "low": -0.004, "high": 0.03}},
+    }
+    (tmp_path / "late_interaction_blend.json").write_text(json.dumps({"minilm": blends}), encoding="utf-8")
     cut = {
         "runs": [run_of(one, name, value_of(one, name)) for one in results.SETS for name in NAMES],
         "comparisons": [
@@ -152,6 +158,8 @@ def test_other_tables_have_what_was_measured(page: str) -> None:
     assert table(page, "The sets")["contracts"] == ["1,200", "34,567", "89"]
     assert table(page, "Training speed")["late"] == ["1,500", "1.50"]
     assert table(page, "What each part of the training is worth (nDCG@10)")["no clozes"] == ["45.6"]
+    assert table(page, "Ways to blend token vectors (nDCG@10)")["union"] == ["minilm", "31.2", "90.0"]
+    assert "minilm, union - isolated: +1.2 [-0.4, +3.0]." in " ".join(page.split())
     assert "optimiser, in float32" in " ".join(page.split())
     assert "Precision bfloat16; ctxindex " in " ".join(page.split())
     assert all(len(line) <= results.WIDTH for line in page.splitlines() if not line.startswith(("|", "#", "<", "`")))
@@ -159,7 +167,7 @@ def test_other_tables_have_what_was_measured(page: str) -> None:
 
 def test_what_was_not_measured_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "MEASURED", tmp_path / "nothing")
-    assert results._training_sections() == []
+    assert results._training_sections() == results._blend_section() == []
 
 
 def test_the_command_compares_each_configuration_with_the_baseline() -> None:

@@ -112,14 +112,13 @@ def require_effect(spec: EncoderSpec, objective: ObjectiveOptions, shares: Share
         ConfigError: a flag is about something that vectors of this kind do not have.
     """
     views = {"distil": objective.distil, "skip-contextual": shares.contextual, "skip-isolated": shares.isolated}
-    blends = spec.method == "late" and spec.blend > 0
     for name, value in views.items():
-        if value and not blends:
-            remedy = "leave it out, or say how much with --blend" if spec.method == "late" else "leave it out"
+        if value and not spec.blend:
             raise ConfigError(
-                f"--{name} is about the two vectors of a chunk that --blend mixes, and here is nothing mixed: {remedy}"
+                f"--{name} is about the two vectors of a chunk, or of its tokens, that --blend mixes, and here is "
+                "nothing mixed: leave it out, or say how much with --blend"
             )
-    if shares.titles and not (spec.anchor_title or (blends and spec.isolated != "chunk")):
+    if shares.titles and not (spec.anchor_title or (spec.blend and spec.isolated != "chunk")):
         raise ConfigError(
             "--withhold-titles leaves out what nothing shows: leave it out, or show titles with --anchor-title"
         )

@@ -167,7 +167,8 @@ _ENCODER = (
         "--blend",
         type=float,
         metavar="B",
-        help="Weight of the vector of the chunk alone, 0 to less than 1; a second pass.  [default: 0]",
+        help="Weight of the vector of the chunk (late interaction: of each of its tokens) alone, 0 to less than 1; a "
+        "second pass.  [default: 0]",
     ),
     _option(
         CONTEXT,

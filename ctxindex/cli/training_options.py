@@ -26,7 +26,12 @@ REPLAY_SHARE = 0.2
 SWEEP = (0.25, 0.5, 0.75, 1.0)
 """The shares of the tuned weights that --merge sweep tries."""
 
-_CONTEXT = {"anchor": str(ANCHOR), "anchor_title": "yes", "blend": f"{BLEND:g}", "isolated": ISOLATED}
+_CONTEXT = {
+    "anchor": str(ANCHOR),
+    "anchor_title": "yes",
+    "blend": f"{BLEND:g}; late interaction 0",
+    "isolated": ISOLATED,
+}
 """Defaults in training, in words: those of `ctxindex.training.context`."""
 
 _DEFAULT = re.compile(r" +\[default: [^\]]*\]$")

@@ -97,9 +97,10 @@ class DocumentRows:
         return Ends(0 if kept else None, closed=spec.join == "sep" or frame.closed)
 
     def _isolated(self, source: ChunkedDocument, content: Content, title: _Title, frame: Frame) -> list[Row]:
-        """Every chunk alone, pooled as a document of this one chunk would be."""
+        """Every chunk alone, pooled as a document of this one chunk would be; of multivectors, by the same tokens."""
         shown, bare = self._opening(content, title)
-        if self._spec.join == "sep" and not frame.lead:  # then a chunk reads the same in a window and alone
+        same = self._spec.join == "sep" and not frame.lead  # then a chunk reads the same in a window and alone
+        if same or self._spec.multivector:
             chunks = [content.ids[start:end] for start, end in content.spans]
         else:
             chunks = self._alone(source, "" if len(shown) else frame.lead)

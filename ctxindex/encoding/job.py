@@ -20,7 +20,7 @@ class DocumentJob:
 
     Args:
         source: the document.
-        rows: all of its rows, contextual ones first, in the order of the text.
+        rows: all of its rows, contextual ones first, each view in the order of the text.
         head: what makes vectors of pooled states.
         n_tokens: content tokens of all chunks.
         blend: weight of the isolated vectors, whose rows are among `rows` where it is not 0.

@@ -8,12 +8,20 @@ separators, none for padding, none dropped. With the policy `authors-compat` the
 and the marker, and with `inclusive` the last one also its separator's, which makes a document of one chunk what PyLate
 gives; `strict`, the default, keeps content alone. Source: "Context is Gold to find the Gold Passage", arXiv
 2505.24782, and PyLate 1.4, models/colbert.py.
+
+With a blend b every chunk is also read alone, as exactly these tokens, and token i keeps one vector, mixed of both:
+
+    normalize((1 - b) u_i + b v_i)      u_i in its window, v_i in the chunk alone
+
+Both have unit length, so this is the blend of one vector a chunk, token by token, and a store holds and scores what it
+does without. (Two multivectors and (1 - b) MaxSim(q, u) + b MaxSim(q, v) found a little less where it was measured, see
+docs/how-it-works.md.) Then what the skiplist names is left out, and the rest is clustered by the mixed vectors.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -25,6 +33,7 @@ from ctxindex.encoding.colbert_model import ColbertBackbone, TokenBackbone
 from ctxindex.encoding.head import Head
 from ctxindex.encoding.job import DocumentJob
 from ctxindex.encoding.local import LocalEncoder
+from ctxindex.encoding.pooling import unit_rows
 from ctxindex.encoding.rows import Frame, Place, Row
 from ctxindex.encoding.token_pooling import pool_tokens
 from ctxindex.errors import DocumentError, ModelError
@@ -104,13 +113,21 @@ class LateInteractionEncoder(LocalEncoder):
     def document_rows(self, source: ChunkedDocument) -> list[Row]:
         """See `LocalEncoder.document_rows`: tokens whose vectors are left out are in no place."""
         rows = super().document_rows(source)
-        return [self._without_skipped(row) for row in rows] if len(self._skipped) else rows
+        if not len(self._skipped):
+            return rows
+        saying = {place.chunk for row in rows for place in row.places if not self._skips(row, place).all()}
+        return [row for row in (self._without_skipped(row, saying) for row in rows) if row.places]
 
-    def _without_skipped(self, row: Row) -> Row:
+    def _skips(self, row: Row, place: Place) -> npt.NDArray[np.bool_]:
+        """Which tokens of a place the skiplist names."""
+        return np.isin(row.ids[place.start : place.end], self._skipped)
+
+    def _without_skipped(self, row: Row, saying: Collection[int]) -> Row:
+        """The row without the tokens to skip, of the chunks that are `saying` something besides these."""
         runs = [
             (run, context)
             for place, context in zip(row.places, row.context, strict=True)
-            for run in _runs(place, np.isin(row.ids[place.start : place.end], self._skipped))
+            for run in (_runs(place, self._skips(row, place)) if place.chunk in saying else [place])
         ]
         return replace(row, places=tuple(run for run, _ in runs), context=tuple(context for _, context in runs))
 
@@ -144,8 +161,7 @@ class LateInteractionEncoder(LocalEncoder):
         return Frame(self.tokenizer.cls_id, self.tokenizer.sep_id, marker, self.spec.max_tokens, lead)
 
     def _job(self, source: ChunkedDocument, rows: list[Row], n_tokens: int) -> DocumentJob:
-        protected = 0 if self.spec.pooling == "strict" else 1
-        return _TokenJob(source, rows, self._head, n_tokens, self.spec.pool_factor, self._skipped, protected)
+        return _TokenJob(source, rows, self._head, n_tokens, self.spec, self._skipped)
 
     def _values(self, rows: Sequence[Row]) -> list[FloatArray]:
         """For each row the vectors of all its tokens, (tokens, dim) float32."""
@@ -154,9 +170,9 @@ class LateInteractionEncoder(LocalEncoder):
 
 
 def _runs(place: Place, skipped: npt.NDArray[np.bool_]) -> list[Place]:
-    """The stretches of a place, (its tokens,), that are not skipped; the place itself where all of it is."""
+    """The stretches of a place, (its tokens,), that are not skipped."""
     edges = np.flatnonzero(np.diff(np.concatenate([[True], skipped, [True]]))) + place.start
-    return [Place(place.chunk, start, end) for start, end in edges.reshape(-1, 2).tolist()] or [place]
+    return [Place(place.chunk, start, end) for start, end in edges.reshape(-1, 2).tolist()]
 
 
 def _placed(row: Row, vectors: FloatArray) -> FloatArray:
@@ -168,45 +184,55 @@ class _TokenJob(DocumentJob):
     """One document on its way through the model: the token vectors of its chunks, put back in order."""
 
     def __init__(
-        self,
-        source: ChunkedDocument,
-        rows: list[Row],
-        head: Head,
-        n_tokens: int,
-        factor: int,
-        skipped: Ids,
-        protected: int,
+        self, source: ChunkedDocument, rows: list[Row], head: Head, n_tokens: int, spec: EncoderSpec, skipped: Ids
     ) -> None:
-        super().__init__(source, rows, head, n_tokens)
+        super().__init__(source, rows, head, n_tokens, spec.blend)
         self._numbers = {id(row): number for number, row in enumerate(rows)}
         self._parts: list[list[FloatArray]] = [[] for _ in rows]
-        self._factor = factor
+        self._factor = spec.pool_factor
         self._skipped = skipped
-        self._protected = protected
+        self._protected = 0 if spec.pooling == "strict" else 1
 
     def take(self, row: Row, vectors: FloatArray) -> None:
         """Keep the vectors of the row's places; `vectors` is (tokens of the row, dim)."""
         # Copied, so that what the row shows as context is not held in memory until the document is complete.
-        parts = [vectors[place.start : place.end].copy() for place in row.places]
-        if len(self._skipped):
-            parts = [
-                self._without_skipped(row.ids[place.start : place.end], part)
-                for place, part in zip(row.places, parts, strict=True)
-            ]
-        self._parts[self._numbers[id(row)]] = parts
+        self._parts[self._numbers[id(row)]] = [vectors[place.start : place.end].copy() for place in row.places]
 
     def vectors(self) -> tuple[FloatArray, tuple[int, ...] | None]:
         """All chunks' vectors one after the other, and how many each has.
 
         Raises:
-            DocumentError: a chunk has more than a database can hold.
+            DocumentError: they are not usable, or a chunk has more than a database can hold.
         """
+        chunks = self._chunks(isolated=False)
+        if self._blend:
+            alone = self._chunks(isolated=True)
+            chunks = [
+                unit_rows((1 - self._blend) * one + self._blend * other)
+                for one, other in zip(chunks, alone, strict=True)
+            ]
+        if len(self._skipped):
+            chunks = [_kept(one, ids, self._skipped) for one, ids in zip(chunks, self._ids(), strict=True)]
+        chunks = [self._pooled(number, one) for number, one in enumerate(chunks)]
+        return np.concatenate(chunks), tuple(map(len, chunks))
+
+    def _chunks(self, isolated: bool) -> list[FloatArray]:
+        """The vectors of every chunk in one of the views, (its tokens, dim) each, put together from its pieces."""
         pieces: list[list[FloatArray]] = [[] for _ in self.source.chunks]
         for row, parts in zip(self.rows, self._parts, strict=True):
-            for place, part in zip(row.places, parts, strict=True):
-                pieces[place.chunk].append(part)
-        chunks = [self._pooled(number, np.concatenate(parts)) for number, parts in enumerate(pieces)]
-        return np.concatenate(chunks), tuple(map(len, chunks))
+            if row.isolated is isolated:
+                for place, part in zip(row.places, parts, strict=True):
+                    pieces[place.chunk].append(part)
+        return list(map(np.concatenate, pieces))
+
+    def _ids(self) -> list[Ids]:
+        """The ids of the same tokens."""
+        pieces: list[list[Ids]] = [[] for _ in self.source.chunks]
+        for row in self.rows:
+            if not row.isolated:
+                for place in row.places:
+                    pieces[place.chunk].append(row.ids[place.start : place.end])
+        return list(map(np.concatenate, pieces))
 
     def _pooled(self, number: int, vectors: FloatArray) -> FloatArray:
         if not np.isfinite(vectors).all():
@@ -219,6 +245,8 @@ class _TokenJob(DocumentJob):
             )
         return pooled
 
-    def _without_skipped(self, ids: Ids, vectors: FloatArray) -> FloatArray:
-        kept = ~np.isin(ids, self._skipped)
-        return vectors[kept] if kept.any() else vectors  # a chunk of nothing but such tokens keeps them
+
+def _kept(vectors: FloatArray, ids: Ids, skipped: Ids) -> FloatArray:
+    """Those of a chunk's vectors, (tokens, dim), whose tokens are not skipped; all where that would be none."""
+    kept = ~np.isin(ids, skipped)
+    return vectors[kept] if kept.any() else vectors

@@ -46,11 +46,8 @@ SHARED_CHUNKS = 10
 TOKEN_OVERLAP = 512
 """Tokens that windows of tokens share, if they take no more than a quarter: the default of jina-ai/late-chunking."""
 
-_WINDOWS = ("join", "pooling", "windows", "window_overlap", "owner", "anchor", "anchor_title")
+_WINDOWS = ("join", "pooling", "windows", "window_overlap", "owner", "anchor", "anchor_title", "blend", "isolated")
 """Options of every method that reads chunks in windows."""
-
-_BLEND = ("blend", "isolated")
-"""Options of methods that give one vector a chunk, in windows."""
 
 _MULTIVECTOR = ("pool_factor", "skiplist")
 """Options of late interaction."""
@@ -67,9 +64,9 @@ class EncoderOptions:
     code from the model's folder run. `dtype` None or "auto" is chosen by what the machine can do. `device`, `threads`
     (of the CPU) and `batch_tokens` (the size of a batch) decide nothing beyond rounding, and are no part of a spec.
 
-    `join`, `pooling`, `windows`, `owner`, `anchor` (tokens of the document's head) and `anchor_title` are those of
-    `EncoderSpec` and go with the methods `late` and `late-interaction`; `blend` and `isolated` with `late` alone.
-    `window_overlap` is the spec's `overlap` where that counts tokens.
+    `join`, `pooling`, `windows`, `owner`, `anchor` (tokens of the document's head), `anchor_title`, `blend` and
+    `isolated` are those of `EncoderSpec` and go with the methods `late` and `late-interaction`. `window_overlap` is the
+    spec's `overlap` where that counts tokens.
 
     The last two are for late interaction: `pool_factor` says by what the vectors of a chunk are reduced, and `skiplist`
     whether the tokens that the model's files name are left out ("model") or kept ("none").
@@ -110,7 +107,6 @@ class EncoderOptions:
         values["owner"] = None if spec.owner == "none" else spec.owner
         names = ["method", "max_tokens", "dtype", "force_mean"]
         names += _WINDOWS if spec.method != "independent" else ()
-        names += _BLEND if spec.method == "late" else ()
         names += _MULTIVECTOR if spec.multivector else ()
         chosen: dict[str, Any] = {name: values[name] for name in names}
         return cls(**chosen, dims=spec.dim, device=device, threads=threads, trust_remote_code=trust_remote_code)
@@ -182,7 +178,6 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> En
         files=checkpoint.files,
     )
     if checkpoint.colbert is not None:
-        _refuse(options, _BLEND, "--method late", method)
         return _multivector_spec(_windows_spec(checkpoint, spec, options), checkpoint.colbert, options)
     if any(getattr(options, name) is not None for name in _MULTIVECTOR):
         raise ConfigError(
@@ -190,8 +185,7 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> En
         )
     spec = replace(spec, dim=choose_dim(checkpoint, options.dims))
     if method == "late":
-        return _blend_spec(_windows_spec(checkpoint, spec, options), options)
-    _refuse(options, _BLEND, "--method late", method)
+        return _windows_spec(checkpoint, spec, options)
     _refuse(options, _WINDOWS, "--method late or late-interaction", method)
     return replace(spec, pooling=text_pooling(checkpoint, force_mean))
 
@@ -210,6 +204,8 @@ def _windows_spec(checkpoint: Checkpoint, spec: EncoderSpec, options: EncoderOpt
         owner=_one_of(OWNERS, _or(options.owner, "centre"), "owner"),
         anchor=anchor,
         anchor_title=bool(options.anchor_title),
+        blend=_blend(options),
+        isolated=_one_of(ISOLATED, _or(options.isolated, "chunk"), "isolated"),
     )
     _require_policy(spec, options)
     if spec.windows == "window":
@@ -260,11 +256,12 @@ def _require_policy(spec: EncoderSpec, options: EncoderOptions) -> None:
             raise ConfigError(f"{policy} repeats code that has no --{name}: leave one of both out")
 
 
-def _blend_spec(spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:
+def _blend(options: EncoderOptions) -> float:
     blend = _or(options.blend, 0.0)
     if not 0 <= blend < 1:
-        raise ConfigError(f"--blend {blend} must be at least 0 and less than 1 (1 is --method independent)")
-    return replace(spec, blend=blend, isolated=_one_of(ISOLATED, _or(options.isolated, "chunk"), "isolated"))
+        alone = "" if options.method == "late-interaction" else " (1 is --method independent)"
+        raise ConfigError(f"--blend {blend} must be at least 0 and less than 1{alone}")
+    return blend
 
 
 def _multivector_spec(spec: EncoderSpec, layout: ColbertLayout, options: EncoderOptions) -> EncoderSpec:
@@ -279,6 +276,11 @@ def _multivector_spec(spec: EncoderSpec, layout: ColbertLayout, options: Encoder
         )
     if spec.owner == "mean":
         raise ConfigError("--owner mean is for one vector a chunk; with late interaction it is centre or first")
+    if spec.blend and spec.pooling != "strict":
+        raise ConfigError(
+            f"--blend mixes the two vectors of each token of a chunk, and --pooling {spec.pooling} keeps those of "
+            "special tokens, which have no second: leave one of both out"
+        )
     expansion = layout.expansion
     return replace(
         spec,

@@ -135,7 +135,6 @@ def _is_window(value: Any) -> bool:
 
 
 _IN_CONTEXT: tuple[Method, ...] = ("late", "late-interaction")
-_DENSE: tuple[Method, ...] = ("late",)
 _ONE_VECTOR: tuple[Method, ...] = ("late", "independent")
 _MULTIVECTOR: tuple[Method, ...] = ("late-interaction",)
 
@@ -149,8 +148,8 @@ _FIELDS: dict[str, tuple[_Rule, tuple[Method, ...]]] = {
     "pooling": (_one_of(POOLINGS), _IN_CONTEXT),
     "anchor": (_whole(0), _IN_CONTEXT),
     "anchor_title": ((lambda value: isinstance(value, bool), "true or false"), _IN_CONTEXT),
-    "blend": ((_is_share, "a number, at least 0 and less than 1"), _DENSE),
-    "isolated": (_one_of(ISOLATED), _DENSE),
+    "blend": ((_is_share, "a number, at least 0 and less than 1"), _IN_CONTEXT),
+    "isolated": (_one_of(ISOLATED), _IN_CONTEXT),
     "pool_factor": (_whole(1), _MULTIVECTOR),
     "skiplist": (_one_of(("none", "model")), _MULTIVECTOR),
 }

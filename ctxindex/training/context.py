@@ -2,7 +2,8 @@
 
 The head of a document begins every window, its title every row, and the vector of a chunk in its window is mixed with
 that of the chunk alone: windows of a small model hold little of a long document, and what a chunk says by itself should
-not be lost. A model that says of itself how it is to be read is read like that.
+not be lost. A late-interaction model is mixed only where the user says how much. A model that says of itself how it is
+to be read is read like that.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def in_context(options: EncoderOptions, checkpoint: Checkpoint) -> EncoderOption
     options = replace(options, method=method)
     if checkpoint.trained is not None and checkpoint.trained.method == method:
         return options
-    defaults = _defaults(options, choose_window(checkpoint, options.max_tokens), method == "late")
+    defaults = _defaults(options, choose_window(checkpoint, options.max_tokens), BLEND if method == "late" else 0.0)
     return replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})
 
 
@@ -48,15 +49,15 @@ def require_alone(checkpoint: Checkpoint) -> None:
         )
 
 
-def _defaults(options: EncoderOptions, window: int, blends: bool) -> dict[str, Any]:
+def _defaults(options: EncoderOptions, window: int, blend: float) -> dict[str, Any]:
     found: dict[str, Any] = {}
     plain = options.pooling in (None, "strict")
     if options.windows in (None, "window") and options.pooling != "authors-compat":
         found["anchor"] = min(ANCHOR, window // 4)  # more is refused
     if options.windows != "token-window" and plain:
         found["anchor_title"] = True
-    if blends and options.pooling != "authors-compat":
-        found["blend"] = BLEND
-        if plain and options.blend != 0:
+    if options.pooling != "authors-compat":
+        found["blend"] = blend
+        if plain and (blend if options.blend is None else options.blend):
             found["isolated"] = ISOLATED
     return found

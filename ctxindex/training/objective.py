@@ -10,6 +10,8 @@ cannot tell which document it is of, so a step of such chunks has the in-sequenc
 
 The third term draws u to the blend, which stands still for it, so that at last one pass may do where two were trained.
 
+A late-interaction model has a u and a v for every token of a chunk, mixed one by one; the means are then over tokens.
+
 A step runs in one pass, or with a *gradient cache*, in parts of few tokens: all vectors first, without a graph; the
 loss and its gradient on them; then each part again, with its graph, which that gradient goes into. The result is the
 same, and the memory is that of one part. Source: "Scaling Deep Contrastive Learning Batch Size under Memory Limited
@@ -193,8 +195,15 @@ class Objective:
 
 
 def blended(contextual: Vectors, isolated: Vectors, weight: float) -> Vectors:
-    """`normalize((1 - weight) contextual + weight isolated)`, one vector a chunk."""
-    return Vectors(functional.normalize((1 - weight) * contextual.rows + weight * isolated.rows, dim=1))
+    """`normalize((1 - weight) contextual + weight isolated)`: one vector a chunk, or one for each of its tokens.
+
+    Raises:
+        ValueError: a chunk has not the same tokens in both.
+    """
+    if contextual.lengths != isolated.lengths:
+        raise ValueError(f"a blend mixes the same tokens: {contextual.lengths} in context, {isolated.lengths} alone")
+    mixed = functional.normalize((1 - weight) * contextual.rows + weight * isolated.rows, dim=1)
+    return Vectors(mixed, contextual.lengths)
 
 
 def cut_parts(readings: Sequence[Reading], budget: int | None) -> Iterator[Reading]:

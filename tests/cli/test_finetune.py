@@ -168,7 +168,8 @@ def test_defaults_in_the_help_are_those_of_the_code() -> None:
             if record is not None and not isinstance(value, bool):
                 shown = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
                 assert f"[default: {shown}]" in record[1], flag
-    context_defaults = {"anchor": str(ANCHOR), "anchor_title": "yes", "blend": str(BLEND), "isolated": ISOLATED}
+    blend = f"{BLEND}; late interaction 0"
+    context_defaults = {"anchor": str(ANCHOR), "anchor_title": "yes", "blend": blend, "isolated": ISOLATED}
     for name, shown in context_defaults.items():
         assert str(texts[name]).count("[default: ") == 1
         assert f"[default: {shown}]" in str(texts[name])

@@ -47,14 +47,19 @@ def test_what_changes_nothing_here_is_told(
     assert "--gather-negatives" not in caplog.text
 
 
-def test_late_interaction_has_no_views_to_mix(home: Path, asked: Asked) -> None:
+def test_late_interaction_has_two_views_where_it_is_blended(home: Path, asked: Asked) -> None:
     pylate(home / "colbert", PYLATE)
-    for flag in ("--distil", "--skip-contextual", "--skip-isolated"):
+    flags = ("--distil", "--skip-contextual", "--skip-isolated")
+    for flag in flags:
         error = refused("towns", "--model", "colbert", flag, "0.1")
         assert isinstance(error, ConfigError)
         assert str(error).startswith(f"{flag} is about the two vectors of a chunk")
-        assert str(error).endswith("leave it out")
+        assert str(error).endswith("leave it out, or say how much with --blend")
     assert not asked.calls
+    train("--model", "colbert", "--blend", "0.3", *(part for flag in flags for part in (flag, "0.1")))
+    encoder, shares = asked.plan.encoder, asked.plan.shares
+    assert (encoder.method, encoder.blend, encoder.isolated) == ("late-interaction", 0.3, "opening")
+    assert (shares.contextual, shares.isolated, asked.plan.objective.distil) == (0.1, 0.1, 0.1)
 
 
 def test_what_comes_next_is_a_command_that_the_model_understands(home: Path, asked: Asked) -> None:

@@ -17,11 +17,13 @@ from ctxindex.encoding.checkpoint import open_checkpoint
 from ctxindex.encoding.encoder import restore_encoder
 from ctxindex.encoding.job import DocumentJob
 from ctxindex.encoding.late_interaction import LateInteractionEncoder
+from ctxindex.encoding.token_pooling import pool_tokens
 from ctxindex.errors import ConfigError, MismatchError, ModelError
 from ctxindex.metering import Meter
 from ctxindex.types import EncodedDocument, FailedDocument
 from tests.encoding.stand_in import IdBackbone, chunked
 from tests.encoding.test_colbert import PYLATE, pylate
+from tests.encoding.tiny import added, byte_level, fast
 
 if TYPE_CHECKING:
     from ctxindex.encoding.tokenizer import Ids
@@ -95,6 +97,78 @@ def test_the_skiplist_is_off_unless_asked_for(folder: Path) -> None:
     expected = [int((~np.isin(each, skipped)).sum()) or len(each) for each in ids]
     assert [len(vectors) for vectors in vectors_of(skipping, texts)] == expected
     assert expected[1] == len(ids[1]), "a chunk of nothing else keeps them"
+
+
+def test_a_piece_of_a_chunk_that_is_all_skipped_is_left_out(folder: Path) -> None:
+    """What is kept for want of anything else is a chunk, wherever it is cut into pieces."""
+    encoder, backbone = stand_in(folder, max_tokens=16, skiplist="model")
+    texts = ["napoleon " + ", " * 40 + "law", ", " * 20]
+    ids = encoder.tokenizer.ids(texts)
+    words, commas = vectors_of(encoder, texts)
+    assert max(backbone.lengths) <= 16
+    np.testing.assert_array_equal(words, angles(ids[0][[0, -1]]))
+    np.testing.assert_array_equal(commas, angles(ids[1]))
+    rows = encoder.document_rows(chunked("a", texts))
+    placed = [(place.chunk, place.end - place.start) for row in rows for place in row.places]
+    assert all(row.places for row in rows)
+    assert [sum(length for one, length in placed if one == chunk) for chunk in (0, 1)] == [2, 20]
+
+
+MIXED: dict[str, dict[str, Any]] = {
+    "alone": {},
+    "titled": {"isolated": "title", "anchor_title": True, "anchor": 4},
+    "behind the opening": {"isolated": "opening"},
+    "as it stands": {"join": "raw", "isolated": "title"},
+    "windows of tokens": {"join": "raw", "windows": "token-window"},
+    "owned by the first window": {"owner": "first", "isolated": "opening"},
+    "skipping": {"skiplist": "model", "isolated": "opening"},
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+@settings(deadline=None, max_examples=15)
+@given(chunks=CHUNKS, max_tokens=st.sampled_from([20, 32, 128]), title=st.sampled_from([None, "Early Exile"]))
+def test_a_blend_pairs_every_token_with_itself(
+    folder: Path, case: str, chunks: list[str], max_tokens: int, title: str | None
+) -> None:
+    """These vectors tell the token and know no context, so both of a pair are the same, and so is their mixture."""
+    encoder, backbone = stand_in(folder, max_tokens=max_tokens, blend=0.4, **MIXED[case])
+    source = chunked("a", chunks)
+    (result,) = encoder.encode_documents([replace(source, document=replace(source.document, title=title))])
+    assert isinstance(result, EncodedDocument), result
+    assert max(backbone.lengths) <= max_tokens
+    for vectors, ids in zip(result.chunk_vectors(), encoder.tokenizer.ids(chunks), strict=True):
+        kept = ids[~np.isin(ids, encoder._skipped)]
+        np.testing.assert_allclose(vectors, angles(kept if len(kept) else ids), atol=1e-6)
+
+
+@pytest.mark.parametrize("join", ["sep", "raw"])
+def test_a_chunk_alone_is_read_as_the_tokens_that_it_has_in_its_window(tmp_path: Path, join: Any) -> None:
+    """Here the prefix ends in a blank, which the tokenizer glues to the word behind: that is another token then."""
+    folder = pylate(tmp_path / "model", {**PYLATE, "document_prefix": "search document: "})
+    added(fast(byte_level()), "[Q] ", "[D] ").save_pretrained(folder)
+    texts = ["Napoleon was born", "in Corsica", "Napoleon"]
+    mixed, plain = stand_in(folder, join=join, blend=0.5)[0], stand_in(folder, join=join)[0]
+    in_window = vectors_of(plain, texts)
+    alone = [vectors_of(plain, [text])[0] for text in texts]
+    assert any(
+        one.shape != other.shape or not np.array_equal(one, other) for one, other in zip(in_window, alone, strict=True)
+    )
+    for vectors, expected in zip(vectors_of(mixed, texts), in_window, strict=True):
+        np.testing.assert_allclose(vectors, expected, atol=1e-6)
+
+
+def test_tokens_are_blended_before_they_are_clustered(folder: Path) -> None:
+    texts = [" ".join(WORDS * 2), "in corsica", " ".join(WORDS[::-1])]
+    whole, *pooled = (
+        LateInteractionEncoder(open_checkpoint(str(folder)), load_encoder(str(folder), asked).spec, asked, Meter())
+        for asked in (EncoderOptions(blend=0.5, pool_factor=factor) for factor in (1, 2, 3))
+    )
+    blended = vectors_of(whole, texts)
+    for factor, encoder in enumerate(pooled, 2):
+        for vectors, expected in zip(vectors_of(encoder, texts), blended, strict=True):
+            assert len(vectors) == len(expected) // factor or len(expected) < 2 * factor
+            np.testing.assert_allclose(vectors, pool_tokens(expected, factor), atol=1e-6)
 
 
 def test_literal_markers_and_separators_are_plain_text(folder: Path) -> None:

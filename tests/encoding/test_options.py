@@ -21,6 +21,8 @@ from tests.encoding.stand_in import chunked
 from tests.encoding.test_colbert import PYLATE, pylate
 from tests.encoding.tiny import HIDDEN, save_sentence_transformer
 
+TOKEN_WINDOW = {"join": "raw", "windows": "token-window"}
+
 
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -65,6 +67,8 @@ def load(folder: Path, **options: Any) -> LocalEncoder:
         ("colbert", {"anchor": 8, "anchor_title": True, "owner": "first", "pool_factor": 2, "skiplist": "model"}),
         ("colbert", {"pooling": "inclusive", "max_tokens": 48, "anchor": 12}),
         ("colbert", {"pooling": "authors-compat", "owner": "first"}),
+        ("colbert", {"blend": 0.4, "isolated": "opening", "anchor": 8, "pool_factor": 3, "skiplist": "model"}),
+        ("colbert", {**TOKEN_WINDOW, "blend": 0.5, "isolated": "title"}),
         ("colbert", {"join": "raw", "windows": "token-window", "window_overlap": 12, "pooling": "inclusive"}),
     ],
 )
@@ -76,9 +80,6 @@ def test_an_encoder_comes_back_from_its_stored_spec(
     stored = IndexSpec.from_json(json.loads(json.dumps(whole.to_json()))).encoder
     assert stored == spec
     assert restore_encoder(stored, device="cpu").spec == spec
-
-
-TOKEN_WINDOW = {"join": "raw", "windows": "token-window"}
 
 
 @pytest.mark.parametrize(
@@ -207,8 +208,11 @@ def test_a_query_of_nothing_is_refused_with_every_method(dense: Path, colbert: P
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"blend": 0.5}, "--blend goes with --method late, not with late-interaction"),
-        ({"isolated": "title"}, "--isolated goes with --method late, not"),
+        ({"blend": 1.0}, "--blend 1.0 must be at least 0 and less than 1$"),
+        ({"blend": 0.5, "isolated": "whole"}, "--isolated whole is none of chunk, title, opening"),
+        ({"blend": 0.5, "pooling": "inclusive"}, "special tokens, which have no second: leave one of both out"),
+        ({"blend": 0.5, "pooling": "authors-compat"}, "that has no --blend"),
+        ({"isolated": "title", "pooling": "inclusive"}, "--isolated puts the title between"),
         ({"owner": "mean"}, "--owner mean"),
         ({"owner": "last"}, "--owner last is none of centre, first, mean"),
         ({"anchor": 1000}, "--anchor 1000"),

@@ -88,7 +88,11 @@ def test_settings_come_back_from_their_file(tmp_path: Path) -> None:
             {"format": 1, "method": "independent", "anchor": 0},
             "anchor goes with late or late-interaction, and method is",
         ),
-        ({"format": 1, "method": "late-interaction", "blend": 0}, "blend goes with late, and method is late-inter"),
+        ({"format": 1, "method": "late-interaction", "blend": 1}, "blend is 1, and must be a number, at least 0 and"),
+        (
+            {"format": 1, "method": "independent", "isolated": "title"},
+            "isolated goes with late or late-interaction, and method is",
+        ),
     ],
 )
 def test_a_file_that_is_no_good_is_refused_by_file_and_field(
@@ -131,6 +135,9 @@ def test_a_late_interaction_model_has_settings_too(colbert: Checkpoint, tmp_path
     assert spec(colbert, {"method": "late-interaction", "pool_factor": 2, "skiplist": "model"}).pool_factor == 2
     zero = spec(colbert, {"method": "late-interaction", "pool_factor": 2, "skiplist": "model"}, skiplist="none")
     assert (zero.pool_factor, zero.skiplist) == (2, "none")
+    mixed = {"method": "late-interaction", "blend": 0.4, "isolated": "title"}
+    assert (spec(colbert, mixed).blend, spec(colbert, mixed).isolated) == (0.4, "title")
+    assert spec(colbert, mixed, pooling="inclusive").blend == 0, "left out with what forbids it"
     with pytest.raises(ModelError, match=r"ctxindex\.json does not fit itself or the model: --owner mean is for one"):
         spec(colbert, {"method": "late-interaction", "owner": "mean"})
     shutil.copytree(colbert.folder, tmp_path / "model")
@@ -217,7 +224,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "skiplist": ("none", "model"),
 }
 DENSE = [name for name in VALUES if name not in ("pool_factor", "skiplist")]
-MULTIVECTOR = [name for name in VALUES if name not in ("blend", "isolated", "windows", "dims")]
+MULTIVECTOR = [name for name in VALUES if name not in ("windows", "dims")]
 """A full pass is not among them: its model has ends."""
 
 

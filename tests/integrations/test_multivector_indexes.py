@@ -95,6 +95,26 @@ def test_a_second_run_writes_nothing_and_settings_must_agree(index: Index, files
         other.ingest(files)
 
 
+@pytest.mark.parametrize("store", ["lancedb", "qdrant"])
+def test_a_blended_index_holds_as_many_vectors(store: str, model: Path, files: Path, tmp_path: Path) -> None:
+    place: dict[str, Any] = {"store": store, "path": tmp_path, "device": "cpu"}
+    settings: dict[str, Any] = {"blend": 0.4, "isolated": "opening", "chunk_size": 16}
+    with Index.open("texts", model=str(model), **settings, **place) as opened:
+        opened.ingest(files)
+        assert opened.spec is not None
+        assert (opened.spec.encoder.blend, opened.spec.encoder.isolated) == (0.4, "opening")
+        counted = opened.searcher().encoder.tokenizer.count
+        for record in opened.records():
+            chunks = opened.chunks(record.doc_id, vectors=True)
+            lengths = [0 if chunk.vector is None else len(chunk.vector) for chunk in chunks]
+            assert lengths == counted([chunk.text for chunk in chunks])
+        checked = opened.verify(files)
+        assert checked.agrees
+        assert checked.compared == 3
+    with Index.open("texts", **place) as again:
+        assert again.ingest(files).unchanged == 3
+
+
 def test_stores_agree(model: Path, files: Path, tmp_path: Path) -> None:
     scores = []
     for store in ("lancedb", "qdrant"):

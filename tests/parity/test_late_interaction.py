@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,14 +137,19 @@ def test_max_sim_equals_sentence_transformers(folder: Path) -> None:
     np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
-def plain_late_interaction(folder: Path, chunks: list[str]) -> list[FloatArray]:
-    """Late chunking of one window in float64: transformers, the Dense weights and the definition, nothing of ours."""
+def plain_late_interaction(folder: Path, chunks: list[str], title: str = "") -> list[FloatArray]:
+    """Late chunking of one window in float64: transformers, the Dense weights and the definition, nothing of ours.
+
+    A title is read before the chunks.
+    """
     from safetensors.torch import load_file
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     network = AutoModel.from_pretrained(folder, attn_implementation="eager").double().eval()
     ids, spans = [tokenizer.cls_token_id, tokenizer.convert_tokens_to_ids("[D] ")], []
+    if title:
+        ids += [*tokenizer(title, add_special_tokens=False)["input_ids"], tokenizer.sep_token_id]
     for chunk in chunks:
         content = tokenizer(chunk, add_special_tokens=False)["input_ids"]
         spans.append((len(ids), len(ids) + len(content)))
@@ -163,6 +169,24 @@ def test_late_chunking_equals_the_definition(tmp_path: Path) -> None:
     for ours, expected in zip(found, plain_late_interaction(folder, chunks), strict=True):
         assert ours.shape == expected.shape
         np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("blend", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("isolated", ["chunk", "title"])
+def test_a_blend_equals_the_definition(tmp_path: Path, blend: float, isolated: str) -> None:
+    folder, title = pylate(tmp_path / "model", PYLATE), "Early Exile"
+    chunks = ["Napoleon was born in Corsica.", "He became emperor in 1804;", "and then he died.", "exile!"]
+    model = encoder(folder, blend=blend, isolated=isolated, anchor_title=True)
+    source = chunked("a", chunks)
+    found = encode(model, replace(source, document=replace(source.document, title=title)))
+    shown = title if isolated == "title" else ""
+    alone = [plain_late_interaction(folder, [chunk], shown)[0] for chunk in chunks]
+    apart = 0.0
+    for ours, one, other in zip(found, plain_late_interaction(folder, chunks, title), alone, strict=True):
+        mixed = (1 - blend) * one + blend * other
+        np.testing.assert_allclose(ours, mixed / np.linalg.norm(mixed, axis=1, keepdims=True), atol=1e-5)
+        apart = max(apart, float(np.abs(one - other).max()))
+    assert apart > 1e-3
 
 
 def test_context_reaches_the_tokens_of_a_chunk(tmp_path: Path) -> None:

@@ -54,12 +54,18 @@ def test_a_small_window_has_a_small_anchor(minilm: Checkpoint) -> None:
     assert in_context(EncoderOptions(max_tokens=64), minilm).anchor == 16
 
 
-def test_a_late_interaction_model_is_not_blended(tmp_path: Path) -> None:
+def test_a_late_interaction_model_is_blended_where_one_says_so(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(str(pylate(tmp_path, {})))
     options = in_context(EncoderOptions(), checkpoint)
     spec = make_spec(checkpoint, options)
     assert (spec.method, spec.anchor_title, spec.blend) == ("late-interaction", True, 0.0)
     assert spec.anchor == min(64, spec.max_tokens // 4)
+    spec = make_spec(checkpoint, in_context(EncoderOptions(blend=0.3), checkpoint))
+    assert (spec.blend, spec.isolated, spec.anchor_title) == (0.3, "opening", True)
+    alone = make_spec(checkpoint, in_context(EncoderOptions(blend=0.3, isolated="chunk"), checkpoint))
+    assert (alone.blend, alone.isolated) == (0.3, "chunk")
+    inclusive = in_context(EncoderOptions(pooling="inclusive"), checkpoint)
+    assert make_spec(checkpoint, inclusive).blend == 0
 
 
 def test_a_model_that_says_how_it_is_read_is_read_like_that(minilm: Checkpoint) -> None:

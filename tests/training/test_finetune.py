@@ -23,7 +23,7 @@ from ctxindex.training.data import Data, DataOptions, read_data
 from ctxindex.training.finetune import ALONE, CONTEXT, TUNED, Plan, finetune, given
 from ctxindex.training.folder import DONE, PLAN, TrainingFolder
 from ctxindex.training.folder import TUNED as WEIGHTS
-from ctxindex.training.options import ObjectiveOptions
+from ctxindex.training.options import ObjectiveOptions, Shares
 from ctxindex.training.schedule import Schedule
 from ctxindex.training.trainer import ContextualTrainer
 from tests.encoding.test_colbert import PYLATE, pylate
@@ -159,6 +159,16 @@ def test_a_late_interaction_model_opens_in_sentence_transformers(root: Path, dat
     for name in ("model.safetensors", "1_Dense/model.safetensors"):
         base, tuned = load_file(root / "pylate" / name), load_file(tmp_path / name)
         assert any(not torch.equal(one, tuned[key]) for key, one in base.items()), name
+
+
+def test_a_late_interaction_model_is_trained_through_the_blend(root: Path, data: Data, tmp_path: Path) -> None:
+    mixed = plan_of(root, "pylate", encoder={"anchor": 8, "blend": 0.4}, shares=Shares(isolated=0.4))
+    found = trained(replace(mixed, objective=ObjectiveOptions(hold=0.1, distil=0.1)), data, tmp_path)
+    assert set(found.runs) == {CONTEXT, TUNED}
+    spec = load_encoder(str(tmp_path)).spec
+    assert (spec.method, spec.anchor, spec.blend, spec.isolated) == ("late-interaction", 8, 0.4, "opening")
+    base, tuned = (load_file(one / "1_Dense/model.safetensors") for one in (root / "pylate", tmp_path))
+    assert not torch.equal(base["linear.weight"], tuned["linear.weight"])
 
 
 @pytest.mark.parametrize("kind", ["bare", "cls"])

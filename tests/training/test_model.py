@@ -127,10 +127,25 @@ def test_models_of_other_kinds(folders: dict[str, Path], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["pylate", "stanford"])
-def test_late_interaction(folders: dict[str, Path], name: str) -> None:
-    encoder, model = loaded(folders[name], max_tokens=48, **TITLED)
+@pytest.mark.parametrize("blend", [0, 0.3])
+def test_late_interaction(folders: dict[str, Path], name: str, blend: float) -> None:
+    encoder, model = loaded(folders[name], max_tokens=48, blend=blend, isolated="title", **TITLED)
+    assert len(readings(encoder, sources()[0])) == (2 if blend else 1)
     check_documents(encoder, model)
     check_queries(encoder, model)
+
+
+def test_a_blend_of_tokens_is_of_the_same_tokens(folders: dict[str, Path]) -> None:
+    """Skipped ones are in neither view; with other tokens in one than in the other there is nothing to mix."""
+    mixed = {"blend": 0.4, "isolated": "title", "join": "raw", **TITLED}
+    encoder, model = loaded(folders["pylate"], max_tokens=48, skiplist="model", **mixed)
+    texts = ["born , in . Corsica", " , . ".join(FACTS * 3), ", ."]
+    check_documents(encoder, model, [chunked("punctuated", texts), *sources()])
+    contextual, isolated = packed(model, readings(encoder, sources()[0]))
+    assert contextual.lengths == isolated.lengths
+    (other,) = packed(model, readings(encoder, sources()[2])[1:])
+    with pytest.raises(ValueError, match="a blend mixes the same tokens"):
+        blended(contextual, other, 0.4)
 
 
 def overlapping(source: ChunkedDocument) -> ChunkedDocument:

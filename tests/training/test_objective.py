@@ -46,6 +46,11 @@ def late_interaction(folder: Path) -> Loaded:
 
 
 @pytest.fixture(scope="module")
+def mixed_tokens(folder: Path, late_interaction: Loaded) -> Loaded:
+    return loaded(folder / "pylate", max_tokens=48, blend=0.4, isolated="title", anchor=6)
+
+
+@pytest.fixture(scope="module")
 def base(folder: Path, dense: Loaded) -> ContextualModel:
     """Another model than the one trained, so that it holds something."""
     _, model = tiny_model(folder / "bert", blend=0.4, isolated="title", anchor=6)
@@ -200,6 +205,25 @@ def test_the_gradient_of_late_interaction(folder: Path, late_interaction: Loaded
     assert_same_gradients(made, mine.gradients(), 1e-4)
 
 
+@pytest.mark.parametrize("share", [None, "contextual", "isolated"])
+def test_the_gradient_of_late_interaction_through_the_blend(
+    folder: Path, mixed_tokens: Loaded, share: str | None
+) -> None:
+    encoder, model = mixed_tokens
+    shares = Shares(**{share: 1.0}) if share else None
+    batch = batch_of(encoder, several_golds(documents(3)), limits=Limits(2, 8), shares=shares)
+    _, base = loaded(folder / "pylate", max_tokens=48, blend=0.4)
+    with torch.no_grad():
+        for weight in base.transformer.parameters():
+            weight.mul_(1.02)
+    mine, held = WrittenOut(folder / "pylate", encoder), WrittenOut(folder / "pylate", encoder, base.state_dict())
+    expected = mine.loss(batch, HELD, held)
+    expected.backward()  # type: ignore[no-untyped-call]
+    found, made = step(Objective(model, HELD, base), model, batch)
+    assert float(found.total) == pytest.approx(expected.item(), abs=1e-4)
+    assert_same_gradients(made, mine.gradients(), 1e-4)
+
+
 @settings(deadline=None, max_examples=12)
 @given(
     budget=st.sampled_from([1, 20, 60, 100, 200, 10_000]),
@@ -207,24 +231,26 @@ def test_the_gradient_of_late_interaction(folder: Path, late_interaction: Loaded
     windows=st.integers(1, 3),
     queries=st.integers(1, 8),
     share=st.sampled_from([{}, {"contextual": 1.0}, {"isolated": 1.0}, {"titles": 1.0, "contextual": 1.0}]),
-    interacting=st.booleans(),
+    kind=st.sampled_from(["dense", "late interaction", "mixed tokens"]),
 )
 def test_a_gradient_cache_of_any_size_changes_nothing(
     dense: Loaded,
     late_interaction: Loaded,
+    mixed_tokens: Loaded,
     base: ContextualModel,
     budget: int,
     count: int,
     windows: int,
     queries: int,
     share: dict[str, float],
-    interacting: bool,
+    kind: str,
 ) -> None:
-    encoder, model = late_interaction if interacting else dense
+    encoder, model = {"dense": dense, "late interaction": late_interaction, "mixed tokens": mixed_tokens}[kind]
     batch = batch_of(
         encoder, several_golds(documents(count)), limits=Limits(windows, queries), shares=Shares(**share), step=count
     )
-    objective = Objective(model, ObjectiveOptions(HELD.insent)) if interacting else Objective(model, HELD, base)
+    options = HELD if kind == "dense" else replace(HELD, hold=0.0)
+    objective = Objective(model, options, base if kind == "dense" else None)
     plain, expected = step(objective, model, batch)
     cached, found = step(objective, model, batch, budget)
     assert float(cached.total) == pytest.approx(float(plain.total), abs=2e-5)
