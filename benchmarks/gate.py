@@ -11,8 +11,8 @@ Keys of its own chunk and those at the ends of the row (CLS, last separator) hav
 head, context that a window reads and does not own, separators) look everywhere without one. So do queries.
 
 The *mask*: in a share of the rows of a step the bias hides all but the chunk itself, the ends and the title (where none
-is shown, what stands before the first separator). Tokens of no chunk look everywhere there, too: from the second layer
-on, something of the other chunks reaches a chunk through them.
+is shown, what stands before the first separator). Tokens of no chunk see none there, so that nothing of other chunks
+reaches a chunk through them in a later layer.
 
 Our own attention makes the bias, out of columns behind queries and keys. A key has a 1 in the column of what it belongs
 to: its chunk, the opening, or other context; the ends have none. A query has g in all columns but that of its chunk.
@@ -170,7 +170,7 @@ class GatedModel(ContextualModel):
         hidden = np.concatenate([np.repeat(masked, packing.lengths), np.zeros(filling)])[:, None] * HIDDEN
         number = np.arange(-(-(int(column.max()) + 1) // COLUMNS) * COLUMNS)
         foreign = (column >= FIRST)[:, None] & (column[:, None] != number)
-        parts = (column[:, None] == number, foreign, hidden * (foreign & (number != OPENING)))
+        parts = (column[:, None] == number, foreign, hidden * ((number >= CONTEXT) & (column[:, None] != number)))
         shown, faced, unseen = (torch.from_numpy(part.astype(np.float32)) for part in parts)
         return Bias(shown, faced, unseen, self.u, self.b)
 

@@ -103,7 +103,7 @@ def test_a_closed_gate_shows_a_chunk_itself_and_the_ends(
     assert np.abs(model.place_sums(queries) - of_queries).max() < 1e-4  # a query has nothing outside of it
 
 
-def test_a_masked_row_shows_the_title_too(
+def test_in_a_masked_row_a_chunk_sees_itself_title_and_ends_and_nothing_through_them(
     folder: Path, loaded: tuple[LocalEncoder, ContextualModel], rows: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate, "MASKED", 1.0)
@@ -113,7 +113,15 @@ def test_a_masked_row_shows_the_title_too(
     first = [int(np.flatnonzero(row.ids == encoder.tokenizer.sep_id)[0]) for row in rows]
     assert all(place.start > title for row, title in zip(rows, first, strict=True) for place in row.places)
     titles = {id(row): title for row, title in zip(rows, first, strict=True)}
-    expected = expected_sums(folder, rows, lambda row, query, key: own_or_end(row, query, key) or key < titles[id(row)])
+
+    def home(row: Row, position: int) -> int:
+        if position < titles[id(row)] or position == row.length - 1:
+            return -1
+        return next((place.chunk for place in row.places if place.start <= position < place.end), -2)
+
+    expected = expected_sums(
+        folder, rows, lambda row, query, key: home(row, key) == -1 or home(row, key) == home(row, query)
+    )
     assert np.abs(model.place_sums(rows) - expected).max() < 1e-4
 
 
