@@ -145,14 +145,19 @@ def main() -> None:
     data = read_data(DataOptions(names, held_out=0.0), chunker, recipe.CHUNKS)
     corpora = [cut(open_dataset(str(given.data / name)), chunker, recipe.CHUNKS) for name in SETS]
     chosen = range(len(VARIANTS)) if given.only is None else map(int, given.only.split(","))
-    found = {one["name"]: one for one in json.loads(MEASURED.read_text())["runs"]} if MEASURED.exists() else {}
     for number in chosen:
         variant = VARIANTS[number]
         model = train(variant, data, given.build, given.steps, given.threads)
         scores = score(variant, model, corpora, given.threads)
+        found = read()  # again, since another process may measure other variants
         found[variant.name] = {"name": variant.name, "ndcg@10": scores}
-        print(f"{variant.name:<50}", *(f"{name} {100 * value:.1f}" for name, value in scores.items()), flush=True)
         write(found, given.steps)
+        print(f"{variant.name:<50}", *(f"{name} {100 * value:.1f}" for name, value in scores.items()), flush=True)
+
+
+def read() -> dict[str, Any]:
+    """What was measured so far, by variant."""
+    return {one["name"]: one for one in json.loads(MEASURED.read_text())["runs"]} if MEASURED.exists() else {}
 
 
 def write(found: Mapping[str, Any], steps: int) -> None:
