@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ctxindex.errors import ConfigError, MissingDependencyError
 from ctxindex.training.contextual import clustering
-from ctxindex.training.contextual.clustering import Clusters, ClusteringOptions, cluster_pairs
+from ctxindex.training.contextual.clustering import ClusteringOptions, Clusters, cluster_pairs
 
 
 def planted(domains: int = 6, each: int = 20, width: int = 32, seed: int = 0) -> tuple[Any, Any, Any]:
@@ -55,12 +55,9 @@ def test_queries_and_documents_may_change_sides() -> None:
 
 
 def test_k_means_begins_with_the_same_points_on_either_side() -> None:
-    queries, documents, _ = planted()
-    rows = [
-        clustering._reduced(*(np.float32(one) for one in sides), 8)
-        for sides in ((queries, documents), (documents, queries))
-    ]
-    (points, turned), (other, not_turned) = (clustering._mirrored(*one) for one in rows)
+    queries, documents = (one.astype(np.float32) for one in planted()[:2])
+    points, turned = clustering._mirrored(*clustering._reduced(queries, documents, 8))
+    other, not_turned = clustering._mirrored(*clustering._reduced(documents, queries, 8))
     assert np.array_equal(points, other)
     assert (turned != not_turned).all()
     assert points.shape == (240, 16)
@@ -68,15 +65,15 @@ def test_k_means_begins_with_the_same_points_on_either_side() -> None:
 
 
 def test_what_counts_is_crosswise_nearness() -> None:
-    """The query of a pair is like the document of the next: together, though no side is like its own in the other."""
-    a, b, c, d = np.eye(4)
-    queries, documents = np.stack([a, b, c, d]), np.stack([b, a, d, c])
-    found = cluster_pairs(queries, documents, ClusteringOptions(size=2))
-    points, turned = clustering._mirrored(np.float32(queries), np.float32(documents))
-    straight = np.where(turned[:, None], points[4:], points[:4])
-    mirrored = np.where(turned[:, None], points[:4], points[4:])
-    assert (straight @ mirrored.T)[0].tolist() == pytest.approx([0, 1, 0, 0])
-    assert len(found.labels) == 4
+    """The query of each pair is the document of another: these are neighbours, though neither side is like its own."""
+    axes = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
+    queries, documents = axes, axes.reshape(4, 5, 4)[[1, 0, 3, 2]].reshape(20, 4)
+    points, turned = clustering._mirrored(queries, documents)
+    straight = np.where(turned[:, None], points[20:], points[:20])
+    mirrored = np.where(turned[:, None], points[:20], points[20:])
+    near = straight @ mirrored.T > 0.99
+    assert near[0].tolist() == [False] * 5 + [True] * 5 + [False] * 10
+    assert np.array_equal(straight @ mirrored.T, (queries @ documents.T + documents @ queries.T) / 2)
 
 
 @settings(deadline=None, max_examples=15)

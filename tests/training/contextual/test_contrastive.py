@@ -58,7 +58,7 @@ def test_a_row_without_negatives_has_neither_loss_nor_gradient() -> None:
     removed = torch.zeros(3, 3, dtype=torch.bool)
     removed[1] = True  # its gold as well, which stays all the same
     found = contrastive_loss(queries, documents, removed)
-    found.loss.backward()
+    torch.autograd.backward(found.loss)
     assert queries.grad is not None
     assert torch.isfinite(queries.grad).all()
     assert not queries.grad[1].any()
@@ -73,7 +73,7 @@ def test_what_is_removed_gets_no_gradient_and_golds_do() -> None:
     torch.manual_seed(2)
     queries, documents = torch.randn(2, 4), torch.randn(4, 4, requires_grad=True)
     removed = torch.tensor([[0, 0, 1, 0], [0, 0, 1, 0]])
-    contrastive_loss(queries, documents, removed, 0.3).loss.backward()
+    torch.autograd.backward(contrastive_loss(queries, documents, removed, 0.3).loss)
     assert documents.grad is not None
     assert documents.grad.any(dim=1).tolist() == [True, True, False, True]
 

@@ -75,7 +75,7 @@ def plain(model: Twins, batch: ContextualBatch[Text], first: int | None, second:
             read.append(model.second(group[part], context if drops is None else withheld(context, model.null, drops)))
         vectors.append(torch.cat(read))
     total = loss_of(vectors).total
-    total.backward()
+    torch.autograd.backward(total)
     return float(total.detach()), gradients(model)
 
 

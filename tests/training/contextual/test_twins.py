@@ -13,11 +13,11 @@ from ctxindex.training.contextual.gradient_cache import ContextualBatch, TwoStag
 from ctxindex.training.objective import StepLoss
 from tests.training.contextual.twins import Task, Text, Twins, context_of, task
 
-STEPS = 700
+STEPS = 800
 
 
 def loss_of(vectors: list[torch.Tensor]) -> StepLoss:
-    found = contrastive_loss(vectors[0], vectors[1], tau=0.05)
+    found = contrastive_loss(vectors[0], vectors[1], tau=0.1)
     return StepLoss(found.loss, {"accuracy": found.accuracy})
 
 
@@ -29,27 +29,26 @@ def accuracy(model: Twins, one: Task, context: Sequence[Text] | None) -> float:
         return float(loss_of(vectors).log["accuracy"])
 
 
-def trained(seed: int, *, reads_context: bool) -> Twins:
+def trained(seed: int) -> Twins:
     torch.manual_seed(seed)
     model, rng = Twins(), np.random.default_rng(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    gradient: TwoStageGradient[Text] = TwoStageGradient(model, loss_of, null=model.null)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    gradient: TwoStageGradient[Text] = TwoStageGradient(model, loss_of)
     recent: list[float] = []
     for step in range(STEPS):
         one = task(step % 2, rng)
-        drops = None if reads_context else [torch.ones(len(one.queries), len(one.context), dtype=torch.bool)] * 2
         optimizer.zero_grad()
-        found = gradient.step(ContextualBatch(one.context, [one.queries, one.documents], drops))
+        found = gradient.step(ContextualBatch(one.context, [one.queries, one.documents]))
         optimizer.step()
         recent.append(float(found.log["accuracy"]))
-        if len(recent) > 20 and min(recent[-20:]) == 1:
+        if np.mean(recent[-20:]) > 0.99:
             break
     return model
 
 
 @pytest.mark.slow
 def test_only_the_right_context_solves_the_task_of_twins() -> None:
-    model, rng = trained(0, reads_context=True), np.random.default_rng(99)
+    model, rng = trained(0), np.random.default_rng(99)
     tasks = [(domain, task(domain, rng)) for domain in (0, 1) for _ in range(10)]
     right = np.mean([accuracy(model, one, one.context) for _, one in tasks])
     wrong = np.mean([accuracy(model, one, context_of(1 - domain, one.documents[:8])) for domain, one in tasks])
