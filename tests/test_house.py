@@ -49,6 +49,8 @@ OUTSIDE = {
     "accelerate": {"training"},
     "peft": {"training"},
     "tensorboard": {"training"},
+    "sklearn": {"training/contextual"},
+    "threadpoolctl": {"training/contextual"},
     "click": {"cli"},
     "tqdm": {"cli"},
     "lancedb": set(),
