@@ -7,8 +7,9 @@ apart by the `Packing` that comes with the call. Three ways to the same result, 
 - on a CPU, in float32 and bfloat16, matrix products (`attention_products`);
 - anywhere else, `scaled_dot_product_attention` over groups of rows of like length.
 
-All three have gradients, so that a model is trained on the rows that it will read. Where a call brings a corpus context,
-its keys are seen besides those of the row (`attention_context`); flash attention cannot do that, and is not used then.
+All three have gradients, so that a model is trained on the rows that it will read. Where a call brings a corpus
+context, its keys are seen besides those of the row (`attention_context`); flash attention, which cannot do that, is not
+used then.
 """
 
 from __future__ import annotations

@@ -60,7 +60,8 @@ def load_encoder(
     Without a name it is the model that comes with ctxindex, or `minilm` where there is none (`default_model`).
 
     Files are read and the weights' digest is checked here, and a precision is chosen where none is given; the network
-    is loaded with the first forward pass.
+    is loaded with the first forward pass. A CDE model reads with its null context until it is given another one
+    (`CdeEncoder.with_context`).
 
     Raises:
         ModelError: the model cannot be found or used.
@@ -80,6 +81,10 @@ def load_encoder(
         from ctxindex.encoding.late_interaction import LateInteractionEncoder
 
         return LateInteractionEncoder(checkpoint, spec, options, meter)
+    if spec.method == "cde":
+        from ctxindex.encoding.cde import CdeEncoder
+
+        return CdeEncoder(checkpoint, spec, options, meter)
     return LocalEncoder(checkpoint, spec, options, meter)
 
 
