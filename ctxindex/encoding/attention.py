@@ -94,9 +94,7 @@ def _in_context(
 ) -> torch.Tensor:
     """(heads, tokens, head size) each -> (tokens, heads, head size)."""
     if _products_are_fast(query):
-        found = attend_in_context(query, key, value, packing, scale, reach, context)
-        if found is not None:
-            return found
+        return attend_in_context(query, key, value, packing, scale, reach, context)
     return _by_groups(query, key, value, packing, scale, reach, context)
 
 

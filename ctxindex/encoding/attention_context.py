@@ -6,14 +6,16 @@ A token meets the keys of its own row and, in each layer, those of the C context
 
 s are the scores of its row, c and u scores and values of the context. The bias b - ln C that context scores get is the
 same for all of them, so it stands in front as f, and is never rounded to the precision of scores. The context knows no
-rows, so that all tokens meet it in one product a head, without padding; what `attention_products` has made of the rows
-is mixed with it afterwards by the sums of weights. Where a sum leaves the range of its type nothing is said, and the
-layer is done in the way of other devices: `scaled_dot_product_attention` over both kinds of keys.
+rows, so that all tokens meet it in one product a head, without padding. It is mixed afterwards with what
+`attention_products` has made of the rows: with m and n for the maxima that may have been taken off s and c, r and t for
+the sums of weights that are left, and o and o' for the weighted means of v and u,
 
-The gradient is that of `attention_products` with the common total t and result o: for the context, with
-p = f 2^c / t and D the gradient of o,
+    o'' = (1 - g) o + g o'        g = 1 / (1 + 2^-d)        d = n - m + log2 (f t / r)
 
-    du = p^T D        dc = p (D u^T - sum of D o)        dq' = ln 2 dc k        dk = ln 2 dc^T q'        db = sum of dc
+The gradient is that of `attention_products` with p less by what the other side has, and the common result: for the
+context, with p = g 2^(c - n) / t and D the gradient of o'',
+
+    du = p^T D       dc = p (D u^T - sum of D o'')       dq' = ln 2 dc k       dk = ln 2 dc^T q'       db = sum of dc
 
 Context rows themselves are read in a pass of their own, in which every layer leaves its keys and values with a
 `ContextRecorder` (`ctxindex.encoding.cde_model`).
@@ -83,10 +85,6 @@ class ContextRecorder:
         return tuple(self._taken[number] for number in sorted(self._taken))
 
 
-class OutOfRangeError(Exception):
-    """A sum of weights has left the range of its type; never leaves this room."""
-
-
 def attend_in_context(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -95,94 +93,124 @@ def attend_in_context(
     scale: float,
     reach: int | None,
     context: LayerContext,
-) -> torch.Tensor | None:
-    """(heads, tokens, head size) each -> (tokens, heads, head size), with a gradient where one is asked for.
-
-    None where a sum of weights leaves the range of its type.
-    """
+) -> torch.Tensor:
+    """(heads, tokens, head size) each -> (tokens, heads, head size), with a gradient where one is asked for."""
     import torch
 
     parts = [part.transpose(0, 1) for part in (query, key, value)]
     seen = (context.key, context.value, context.bias)
-    try:
-        if torch.is_grad_enabled() and any(part.requires_grad for part in (*parts, *seen)):
-            result: torch.Tensor = _differentiable().apply(*parts, *seen, packing, scale, reach)
-            return result
-        return _forward(ProductPass.of(parts, packing, scale), parts[0], context, reach)[0]
-    except OutOfRangeError:
-        return None
+    if torch.is_grad_enabled() and any(part.requires_grad for part in (*parts, *seen)):
+        result: torch.Tensor = _differentiable().apply(*parts, *seen, packing, scale, reach)
+        return result
+    return _forward(ProductPass.of(parts, packing, scale), _Meeting.of(parts[0], context, scale), reach)[0]
 
 
-def _forward(
-    own: ProductPass, query: torch.Tensor, context: LayerContext, reach: int | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The attention, (tokens, heads, head size), and the sum of all weights of a token, (tokens, heads, 1)."""
+@dataclass(frozen=True, slots=True)
+class _Meeting:
+    """The tokens of a batch and a context: `query`, `mixed` are (heads, tokens, head size), `total` and `peak` with 1.
+
+    Queries are scaled for powers of 2. `mixed` is the sum of 2^(c - peak) u, `total` that of 2^(c - peak); the peak is
+    0 where nothing had to be taken off the scores.
+    """
+
+    context: LayerContext
+    query: torch.Tensor
+    mixed: torch.Tensor
+    total: torch.Tensor
+    peak: torch.Tensor
+
+    @classmethod
+    def of(cls, query: torch.Tensor, context: LayerContext, scale: float) -> _Meeting:
+        """Queries (tokens, heads, head size) laid out by head; nothing is filled in."""
+        scaled = query.transpose(0, 1).contiguous().mul_(scale * math.log2(math.e))
+        return cls.again(scaled, context, scaled.new_zeros(*scaled.shape[:2], 1))
+
+    @classmethod
+    def again(cls, scaled: torch.Tensor, context: LayerContext, peak: torch.Tensor) -> _Meeting:
+        """Queries that are laid out already, and what is taken off their scores."""
+        import torch
+
+        return cls(context, scaled, torch.empty_like(scaled), torch.empty_like(peak), peak)
+
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Heads and tokens of blocks with no more than `CACHED` bytes of scores."""
+        heads, tokens, _ = self.query.shape
+        scores = CACHED // self.query.element_size() // self.context.key.shape[1]
+        asked = max(_LEAST_TOKENS, min(tokens, scores))
+        count = max(1, scores // asked)
+        for first in range(0, heads, count):
+            for start in range(0, tokens, asked):
+                yield slice(first, first + count), slice(start, start + asked)
+
+    def scores(self, heads: slice, asked: slice) -> torch.Tensor:
+        """The scores c of a block, (heads, tokens, C)."""
+        import torch
+
+        return torch.bmm(self.query[heads, asked], self.context.key[heads].transpose(1, 2))
+
+    def attend(self) -> None:
+        """Fill in `mixed`, `total` and `peak`."""
+        import torch
+
+        for block in self.blocks():
+            weights = self.scores(*block).exp2_()
+            total = torch.sum(weights, dim=-1, keepdim=True, out=self.total[block])
+            if not in_range(total):
+                weights = self.scores(*block)
+                weights.sub_(torch.amax(weights, dim=-1, keepdim=True, out=self.peak[block])).exp2_()
+                torch.sum(weights, dim=-1, keepdim=True, out=total)
+            torch.bmm(weights, self.context.value[block[0]], out=self.mixed[block])
+
+    def differentiate(self, given: torch.Tensor, shares: torch.Tensor, scale: torch.Tensor) -> list[torch.Tensor]:
+        """Gradients of scaled query (less the factor ln 2), key (likewise), value and bias.
+
+        Args:
+            given: that of the attention, (heads, tokens, head size).
+            shares: the sum of its product with the attention, (heads, tokens, 1).
+            scale: what makes p of 2^(c - peak), (heads, tokens, 1).
+        """
+        import torch
+
+        context = self.context
+        of_query, of_key, of_value = (torch.zeros_like(part) for part in (self.query, context.key, context.value))
+        of_bias = torch.zeros_like(context.bias)
+        shifted = bool(self.peak.any())
+        for block in self.blocks():
+            heads, _ = block
+            scores = self.scores(*block)
+            weights = (scores.sub_(self.peak[block]) if shifted else scores).exp2_().mul_(scale[block])
+            of_value[heads] += torch.bmm(weights.transpose(1, 2), given[block])
+            of_scores = torch.bmm(given[block], context.value[heads].transpose(1, 2))
+            of_scores.sub_(shares[block]).mul_(weights)
+            of_query[block] += torch.bmm(of_scores, context.key[heads])
+            of_key[heads] += torch.bmm(of_scores.transpose(1, 2), self.query[block])
+            of_bias += of_scores.sum(dtype=of_bias.dtype)
+        return [of_query, of_key, of_value, of_bias]
+
+
+def _forward(own: ProductPass, theirs: _Meeting, reach: int | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The attention, (tokens, heads, head size), and what makes it of the two: factors of own result and of `mixed`.
+
+    The factors are (tokens, heads, 1), in float32 or wider: the share of the context may be far smaller than what a sum
+    of weights is rounded by.
+    """
     import torch
 
-    if not own.attend(reach):
-        raise OutOfRangeError
-    total, mixed = _meet(_scaled(query, own.factor), context)
-    if not in_range(total):
-        raise OutOfRangeError
-    # Shares of the two in float32: the factor may be far smaller than what a sum of weights is rounded by.
-    wide = torch.promote_types(query.dtype, torch.float32)
-    share = context.bias.to(wide).exp()
-    theirs, alone = total.transpose(0, 1).to(wide) * share, own.by_token(own.total).to(wide)
-    alone[own.packing.tokens :] = 1
-    together = alone + theirs
-    result = own.by_token(own.result).mul_((alone / together).to(query.dtype))
-    result.addcmul_(mixed.transpose(0, 1), (share / together).to(query.dtype))
+    own.attend(reach)
+    theirs.attend()
+    theirs.peak[:, own.packing.tokens :] = 0  # the filling is laid out as zeros when a gradient is asked for
+    dtype = theirs.query.dtype
+    wide = torch.promote_types(dtype, torch.float32)
+    total = theirs.total.transpose(0, 1).to(wide)
+    # The difference of the maxima first: both may be large, and their digits should not be lost.
+    bits = theirs.peak.transpose(0, 1).to(wide) - own.by_token(own.peak)
+    bits += total.log2() - own.by_token(own.total).to(wide).log2_() + theirs.context.bias * math.log2(math.e)
+    bits *= math.log(2)
+    ours, others = (-bits).sigmoid_(), bits.sigmoid_().div_(total)
+    result = own.by_token(own.result).mul_(ours.to(dtype))
+    result.addcmul_(theirs.mixed.transpose(0, 1), others.to(dtype))
     result[own.packing.tokens :] = 0
-    return result, together
-
-
-def _scaled(query: torch.Tensor, factor: float) -> torch.Tensor:
-    """(tokens, heads, head size) -> (heads, tokens, head size), contiguous, multiplied."""
-    return query.transpose(0, 1).contiguous().mul_(factor)
-
-
-def _blocks(query: torch.Tensor, context: LayerContext) -> Iterator[tuple[slice, slice]]:
-    """Heads and tokens of blocks with no more than `CACHED` bytes of scores."""
-    heads, tokens, _ = query.shape
-    scores = CACHED // query.element_size() // context.key.shape[1]
-    asked = max(_LEAST_TOKENS, min(tokens, scores))
-    count = max(1, scores // asked)
-    for first in range(0, heads, count):
-        for start in range(0, tokens, asked):
-            yield slice(first, first + count), slice(start, start + asked)
-
-
-def _meet(query: torch.Tensor, context: LayerContext) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sum of 2^c, (heads, tokens, 1), and that of 2^c u, (heads, tokens, head size), for scaled queries."""
-    import torch
-
-    mixed, total = torch.empty_like(query), query.new_empty(*query.shape[:2], 1)
-    for heads, asked in _blocks(query, context):
-        weights = torch.bmm(query[heads, asked], context.key[heads].transpose(1, 2)).exp2_()
-        torch.sum(weights, dim=-1, keepdim=True, out=total[heads, asked])
-        torch.bmm(weights, context.value[heads], out=mixed[heads, asked])
-    return total, mixed
-
-
-def _differentiate(
-    query: torch.Tensor, context: LayerContext, given: torch.Tensor, result: torch.Tensor, together: torch.Tensor
-) -> list[torch.Tensor]:
-    """Gradients of scaled query, key, value and bias through the context's share; all by head, (heads, tokens, …)."""
-    import torch
-
-    of_query, of_key, of_value = torch.zeros_like(query), torch.zeros_like(context.key), torch.zeros_like(context.value)
-    of_bias = together.new_zeros(())
-    shares = (given * result).sum(dim=-1, keepdim=True)
-    scale = (context.bias.to(together.dtype).exp() / together).to(query.dtype)
-    for heads, asked in _blocks(query, context):
-        weights = torch.bmm(query[heads, asked], context.key[heads].transpose(1, 2)).exp2_().mul_(scale[heads, asked])
-        of_value[heads] += torch.bmm(weights.transpose(1, 2), given[heads, asked])
-        of_scores = torch.bmm(given[heads, asked], context.value[heads].transpose(1, 2))
-        of_scores.sub_(shares[heads, asked]).mul_(weights)
-        of_query[heads, asked] += torch.bmm(of_scores, context.key[heads])
-        of_key[heads] += torch.bmm(of_scores.transpose(1, 2), query[heads, asked])
-        of_bias += of_scores.sum(dtype=of_bias.dtype)
-    return [of_query, of_key, of_value, of_bias]
+    return result, ours, others
 
 
 @cache
@@ -193,32 +221,36 @@ def _differentiable() -> Any:
     class ProductsInContext(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *inputs: Any) -> torch.Tensor:
-            *parts, context_key, context_value, bias, packing, scale, reach = inputs
-            context = LayerContext(context_key, context_value, bias)
+            *parts, key, value, bias, packing, scale, reach = inputs
             own = ProductPass.of(parts, packing, scale)
-            result, together = _forward(own, parts[0], context, reach)
-            ctx.save_for_backward(own.query, own.key, own.value, result, together, context_key, context_value, bias)
-            ctx.made = packing, own.heads, own.factor, reach
+            theirs = _Meeting.of(parts[0], LayerContext(key, value, bias), scale)
+            result, ours, others = _forward(own, theirs, reach)
+            # Where autograd knows of them, so that gradient checkpointing can let go of them.
+            held = own.query, own.key, own.value, own.total, own.peak
+            ctx.save_for_backward(*held, theirs.peak, result, ours, others, key, value, bias)
+            ctx.made = packing, own.heads, own.factor, own.shifted, reach
             return result
 
         @staticmethod
         def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-            packing, heads, factor, reach = ctx.made
-            query, key, value, result, together, context_key, context_value, bias = ctx.saved_tensors
+            packing, heads, factor, shifted, reach = ctx.made
+            *laid_out, total, own_peak, peak, result, ours, others, key, value, bias = ctx.saved_tensors
             given = gradients[0].clone()
             given[packing.tokens :] = 0  # the filling belongs to no row
             # What rows got from themselves: as without a context, with the total and the result of both.
-            cells, _ = places_by_head(packing, heads, query.device)
-            laid_out, total = (
-                part.to(query.dtype).reshape(-1, part.shape[2]).index_select(0, cells) for part in (result, together)
-            )
-            own = ProductPass(packing, heads, factor, query, key, value, laid_out, total, [False] * len(packing.groups))
+            cells, _ = places_by_head(packing, heads, given.device)
+            mixed, share = (part.reshape(-1, part.shape[2]).index_select(0, cells) for part in (result, ours))
+            query, own_key, own_value = laid_out
+            total = (total / share).to(given.dtype)
+            own = ProductPass(packing, heads, factor, query, own_key, own_value, mixed, total, own_peak, shifted)
             found = own.backward(given, reach)
-            by_head = [part.transpose(0, 1).contiguous() for part in (own.by_token(query), given, result, together)]
-            context = LayerContext(context_key, context_value, bias)
-            theirs = _differentiate(by_head[0], context, *by_head[1:])
-            found[0] = found[0] + theirs[0].mul_(math.log(2) * factor).transpose(0, 1)
-            theirs[1].mul_(math.log(2))
-            return (*found, theirs[1], theirs[2], theirs[3].to(bias.dtype), None, None, None)
+            by_head = own.by_token(query).transpose(0, 1).contiguous()
+            theirs = _Meeting.again(by_head, LayerContext(key, value, bias), peak)
+            scale = others.transpose(0, 1).to(given.dtype)
+            shares = (given * result).sum(dim=-1, keepdim=True).transpose(0, 1)
+            given = given.transpose(0, 1).contiguous()
+            of_query, of_key, of_value, of_bias = theirs.differentiate(given, shares, scale)
+            found[0] = found[0] + of_query.mul_(math.log(2) * factor).transpose(0, 1)
+            return (*found, of_key.mul_(math.log(2)), of_value, of_bias, None, None, None)
 
     return ProductsInContext

@@ -80,7 +80,7 @@ class HeadRows:
     """The rows of a group as one batch: all parts are (rows * heads, longest, head size), contiguous.
 
     Queries are scaled. The attention of the rows goes into `result`, and the sums of weights into `total`, (rows *
-    heads, longest, 1).
+    heads, longest, 1); `peak`, of the same shape, is what was taken off the scores.
     """
 
     group: Group
@@ -90,6 +90,7 @@ class HeadRows:
     value: torch.Tensor
     result: torch.Tensor
     total: torch.Tensor
+    peak: torch.Tensor
 
     def clear_filling(self, part: torch.Tensor) -> None:
         """Set what stands behind the end of a row to zero, in place."""
@@ -163,8 +164,8 @@ class ProductPass:
     """One layer's attention over a packed batch: `query`, `key`, `value` and `result` are (cells * heads, head size).
 
     Queries are multiplied by `factor`, and the sums of weights are in `total`, (cells * heads, 1). `shifted` says of
-    each group whether the maximum had to be taken off. `attention_context` goes on from here where tokens also look at
-    a corpus context.
+    each group whether the maximum had to be taken off; it is in `peak`, (cells * heads, 1), which is 0 elsewhere.
+    `attention_context` goes on from here where tokens also look at a corpus context.
     """
 
     packing: Packing
@@ -175,6 +176,7 @@ class ProductPass:
     value: torch.Tensor
     result: torch.Tensor
     total: torch.Tensor
+    peak: torch.Tensor
     shifted: list[bool]
 
     @classmethod
@@ -187,28 +189,29 @@ class ProductPass:
         query, key, value = (part.reshape(-1, size).index_select(0, cells) for part in parts)
         factor = scale * math.log2(math.e)
         query.mul_(factor)
-        result, total = torch.empty_like(query), query.new_ones(len(query), 1)
-        return cls(packing, heads, factor, query, key, value, result, total, [False] * len(packing.groups))
+        result, total, peak = torch.empty_like(query), query.new_ones(len(query), 1), query.new_zeros(len(query), 1)
+        return cls(packing, heads, factor, query, key, value, result, total, peak, [False] * len(packing.groups))
 
     def groups(self) -> list[HeadRows]:
         """The groups, as views."""
-        parts = (self.query, self.key, self.value, self.result, self.total)
+        parts = (self.query, self.key, self.value, self.result, self.total, self.peak)
         return [HeadRows(group, self.heads, *views) for group, views in split_groups(self.packing, self.heads, *parts)]
 
     def forward(self, reach: int | None) -> torch.Tensor:
         """The attention, (tokens, heads, head size)."""
-        if not self.attend(reach):
-            for number, rows in enumerate(self.groups()):
+        self.attend(reach)
+        return self.by_token(self.result)
+
+    def attend(self, reach: int | None) -> None:
+        """Fill in the result and the total."""
+        groups = self.groups()
+        for rows in groups:
+            _attend(rows, reach, shifted=False)
+        if not in_range(self.total):
+            for number, rows in enumerate(groups):
                 if not in_range(rows.total):
                     self.shifted[number] = True
                     _attend(rows, reach, shifted=True)
-        return self.by_token(self.result)
-
-    def attend(self, reach: int | None) -> bool:
-        """Fill in the result and the total without any maximum; whether all sums are in the range of their type."""
-        for rows in self.groups():
-            _attend(rows, reach, shifted=False)
-        return in_range(self.total)
 
     def backward(self, gradient: torch.Tensor, reach: int | None) -> list[torch.Tensor]:
         """Gradients of query, key and value, (tokens, heads, head size), from that of the attention."""
@@ -246,15 +249,15 @@ def _differentiable() -> Any:
             done = ProductPass.of(parts, packing, scale)
             result: torch.Tensor = done.forward(reach)
             # Where autograd knows of them, so that gradient checkpointing can let go of them.
-            ctx.save_for_backward(done.query, done.key, done.value, done.result, done.total)
+            ctx.save_for_backward(done.query, done.key, done.value, done.result, done.total, done.peak)
             ctx.made = packing, done.heads, done.factor, done.shifted, reach
             return result
 
         @staticmethod
         def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
             packing, heads, factor, shifted, reach = ctx.made
-            query, key, value, result, total = ctx.saved_tensors
-            done = ProductPass(packing, heads, factor, query, key, value, result, total, shifted)
+            query, key, value, result, total, peak = ctx.saved_tensors
+            done = ProductPass(packing, heads, factor, query, key, value, result, total, peak, shifted)
             return (*done.backward(gradients[0], reach), None, None, None)
 
     return PackedProducts
@@ -267,8 +270,9 @@ def _weights(rows: HeadRows, block: Block, reach: int | None, *, shifted: bool) 
     weights = torch.bmm(rows.query[block.batch, block.queries], rows.key[block.batch, block.keys].transpose(1, 2))
     if shifted:
         rows.hide(weights, block, reach, -math.inf)
+        peak = torch.amax(weights, dim=-1, keepdim=True, out=rows.peak[block.batch, block.queries])
         # Finite limits: a query that sees no key at all gets zeros, as from torch's own attention.
-        weights.sub_(weights.amax(dim=-1, keepdim=True).clamp_(min=-_MOST))
+        weights.sub_(peak.clamp_(min=-_MOST))
     weights.exp2_()
     if not shifted:
         rows.hide(weights, block, reach, 0.0)

@@ -20,6 +20,7 @@ from ctxindex.metering import Meter
 from ctxindex.spec import EncoderSpec
 
 if TYPE_CHECKING:
+    from ctxindex.encoding.corpus_context import CorpusContext
     from ctxindex.encoding.local import LocalEncoder
     from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument, FloatArray, Tokenizer
 
@@ -96,12 +97,15 @@ def restore_encoder(
     threads: int | None = None,
     trust_remote_code: bool = False,
     meter: Meter | None = None,
+    context: CorpusContext | None = None,
 ) -> LocalEncoder:
     """The encoder that an index was built with, from its stored spec; `model` says where the files are now.
 
+    An index that was built with a corpus context is read with the same one: `context`.
+
     Raises:
         ModelError: the model cannot be found or used.
-        MismatchError: it is another model than the one that made the index.
+        MismatchError: it is another model than the one that made the index, or another context.
     """
     options = EncoderOptions.of(stored, device, threads=threads, trust_remote_code=trust_remote_code)
     require_known(device, stored.dtype, threads)
@@ -111,6 +115,8 @@ def restore_encoder(
         raise MismatchError(
             f"the model {model or stored.model} is not the one that built this index: {error}"
         ) from None
+    if context is not None:
+        encoder = _in_context(encoder, context)
     if replace(encoder.spec, model=stored.model) != stored:
         wrong = [
             f"  {name}: index {getattr(stored, name)!r}, model {getattr(encoder.spec, name)!r}"
@@ -122,3 +128,15 @@ def restore_encoder(
             "give the original with --model, or ingest into a new index (--index NAME)"
         )
     return encoder
+
+
+def _in_context(encoder: LocalEncoder, context: CorpusContext) -> LocalEncoder:
+    """The encoder with a corpus context; only a CDE encoder reads with one."""
+    from ctxindex.encoding.cde import CdeEncoder
+
+    if not isinstance(encoder, CdeEncoder):
+        raise MismatchError(
+            f"the index was built with a corpus context, and {encoder.spec.model} reads none: "
+            "give the original model with --model"
+        )
+    return encoder.with_context(context)
