@@ -82,8 +82,8 @@ class EncoderSpec:
     its first tokens, and the chunk. `dtype` is that of the forward pass; vectors are
     pooled in float32, have unit length, and are stored as `storage` says. `dim` counts the numbers that are kept of the
     model's vectors. `force_mean` says that means are taken of a model that was not trained for them. `files` is a
-    sha256 over what the tokenizer and the model's configuration say, without what decides no vector. `context` is the id
-    of the corpus context that the encoder conditions on, "null" for the model's own stand-in for one, and empty with
+    sha256 over what the tokenizer and the model's configuration say, without what decides no vector. `context` is the
+    id of the corpus context that the encoder conditions on, "null" for the model's own stand-in for one, and empty with
     every method but `cde`.
 
     The rest is for late interaction. `multivector` is whether a chunk has several vectors: those of its tokens, without

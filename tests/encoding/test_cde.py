@@ -1,4 +1,4 @@
-"""Native CDE against its definition: stock transformers, context and text in one sequence, and a mask of four dimensions.
+"""Native CDE against its definition: stock transformers, context and text in one sequence, a mask of four dimensions.
 
 Nothing of ours is in the oracle but the ids of the tokenizer and the tensors in cde.safetensors.
 """
@@ -52,13 +52,16 @@ def rewrite(folder: Path, **changed: torch.Tensor) -> Path:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """CDE models of every kind with a strong bias, another in each layer."""
+    """CDE models of every kind, with a strong bias, another in each layer, and context tokens far from each other."""
     place = tmp_path_factory.mktemp("models")
     found = {}
     for kind in KINDS:
         base = save_sentence_transformer(place / f"{kind}-base", kind)
         folder = make_native_cde(str(base), place / kind)
         found[kind] = rewrite(folder, bias=torch.tensor([STRONG, STRONG - 0.7]))
+        mean = torch.from_numpy(opened(folder).encode_context(TEXTS).vectors.mean(axis=0))
+        weight = 5 * torch.randn(32, 32, generator=torch.Generator().manual_seed(1))
+        rewrite(folder, **{"projection.weight": weight, "projection.bias": -weight @ mean})
     return found
 
 
@@ -137,7 +140,8 @@ class Oracle:
         """Stock models have one mask for all layers: put that of each in its place."""
         paths = {"distilbert": "transformer.layer", "modernbert": "layers", "nomic_bert": "layers"}
         layers = self.second.get_submodule(paths.get(self.second.config.model_type, "encoder.layer"))
-        attentions = [next(m for n, m in layer.named_modules() if n in _ATTENTIONS) for layer in layers]
+        inside = [dict(layer.named_modules()) for layer in layers]
+        attentions = [next(modules[name] for name in _ATTENTIONS if name in modules) for modules in inside]
 
         def hook(number: int) -> Any:
             def put(module: Any, args: Any, kwargs: Any) -> Any:
@@ -166,7 +170,8 @@ def test_reading_once_is_reading_all_in_one_sequence(kind: str, folders: dict[st
         given = torch.stack([oracle.mean_state(text) for text in texts])
         assert np.abs(context.vectors - given.numpy()).max() < 1e-5
         assert np.abs(found - oracle.vector(texts, ids).numpy()).max() < 1e-5
-        assert np.abs(found - oracle.vector(texts, ids, in_order=True).numpy()).max() > 1e-4
+        if kind == "bert":  # positions of their own would make a difference
+            assert np.abs(found - oracle.vector(texts, ids, in_order=True).numpy()).max() > 1e-3
     assert np.abs(found - encoder.encode_queries([QUERY])[0]).max() > 1e-3  # the null context is another one
 
 
@@ -176,10 +181,10 @@ def test_neither_order_nor_repetition_of_a_context_means_anything(kind: str, fol
     expected = vectors(encoder.with_context(encoder.encode_context(TEXTS)))
     for same in (TEXTS[::-1], [*TEXTS, *TEXTS[::-1], *TEXTS]):
         found = vectors(encoder.with_context(encoder.encode_context(same)))
-        assert np.abs(found - expected).max() < 1e-5
+        assert np.abs(found - expected).max() < 2e-6
     for other in (TEXTS[:1], [*TEXTS, TEXTS[0]]):
         found = vectors(encoder.with_context(encoder.encode_context(other)))
-        assert np.abs(found - expected).max() > 1e-3
+        assert np.abs(found - expected).max() > 1e-4
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
@@ -292,25 +297,27 @@ def test_the_gradient_is_that_of_the_plain_formula(kind: str, folders: dict[str,
     for tensor in oracle.tensors.values():
         tensor.requires_grad_()
     torch.autograd.backward((oracle.states(texts, ids) * pull).sum())
+    allowed = 1e-9 if kind != "modernbert" else 1e-6  # whose rotation is in float32
     for name in ("projection.weight", "projection.bias", "bias"):
         mine, right = tensors[name].grad, oracle.tensors[name].grad
         assert mine is not None
         assert right is not None
         assert float(right.abs().max()) > 0
-        assert (mine - right).abs().max() < 1e-9 * max(1, float(right.abs().max())), name
+        assert (mine - right).abs().max() < allowed * max(1, float(right.abs().max())), name
     expected = dict(oracle.second.named_parameters())
     for name, parameter in model.named_parameters():
         right = expected[name].grad
         if parameter.grad is None or right is None:
             assert parameter.grad is right, name
         else:
-            assert (parameter.grad - right).abs().max() < 1e-9 * max(1, float(right.abs().max())), name
+            assert (parameter.grad - right).abs().max() < allowed * max(1, float(right.abs().max())), name
 
 
 def test_untrained_minilm_gives_its_own_vectors(minilm_cde: Path) -> None:
     text = next((REPOSITORY / "recipes" / "data" / "contracts").glob("*.txt")).read_text(encoding="utf-8")
-    paragraphs = [part for part in text.split("\n") if len(part) > 80]
-    document, sample = chunked("a", paragraphs[:12]), paragraphs[12:44]
+    words = text.split()
+    pieces = [" ".join(words[start : start + 50]) for start in range(0, 2000, 50)]
+    document, sample = chunked("a", pieces[:8]), pieces[8:]
     options = EncoderOptions("late", device="cpu", dtype="float32", max_tokens=256)
     late = vectors(load_encoder("minilm", options), document)
     encoder = opened(minilm_cde, max_tokens=256)
@@ -320,7 +327,7 @@ def test_untrained_minilm_gives_its_own_vectors(minilm_cde: Path) -> None:
         assert cosines.mean() > 0.999
         assert cosines.min() < 1 - 1e-6  # and yet it is read
     assert encoder.drift(context, sample) == 0
-    assert encoder.drift(context, paragraphs[:12]) > 0
+    assert encoder.drift(context, pieces[:8]) > 0
 
 
 @pytest.fixture(scope="module")
