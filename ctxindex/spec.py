@@ -46,6 +46,9 @@ PoolingName: TypeAlias = ChunkPooling | Literal["no-prompt", "cls", "lasttoken"]
 """A text of its own is pooled as its model was trained: `inclusive` is the mean of all its tokens, `no-prompt` that
 without CLS and prompt; `cls` and `lasttoken` take one state."""
 
+NULL_CONTEXT = "null"
+"""The `context` of an encoder that reads with the model's own stand-in for a corpus: what there is before any."""
+
 _NAMESPACE = uuid.UUID("6a4f3c7e-8f6b-5d0e-9a55-2d3f0f6f7c11")
 _NOT_VECTORS = {"encoder.model"}
 _LATER = {"encoder.context": ""}

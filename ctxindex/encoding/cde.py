@@ -40,14 +40,14 @@ from ctxindex.encoding.backbone import Backbone
 from ctxindex.encoding.cde_model import ContextParts, SecondStage, load_parts
 from ctxindex.encoding.cde_settings import TENSORS, NativeCde
 from ctxindex.encoding.checkpoint import Checkpoint
-from ctxindex.encoding.corpus_context import NULL, CorpusContext, context_id, drift
+from ctxindex.encoding.corpus_context import CorpusContext, context_id, drift
 from ctxindex.encoding.head import Head
 from ctxindex.encoding.local import LocalEncoder, Task
 from ctxindex.encoding.options import EncoderOptions, make_spec
 from ctxindex.encoding.pooling import MeanPool
 from ctxindex.errors import MismatchError, ModelError, UsageError
 from ctxindex.metering import Meter
-from ctxindex.spec import EncoderSpec
+from ctxindex.spec import NULL_CONTEXT, EncoderSpec
 from ctxindex.types import Chunk, ChunkedDocument, Document
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class CdeEncoder(LocalEncoder):
     def null_context(self) -> CorpusContext:
         """The model's own stand-in for a context, as `with_context(None)` takes it."""
         width = self._shared.parts().projection[0].shape[1]
-        return CorpusContext(NULL, self.model_id, np.empty((0, width), dtype=np.float32), self._read(None))
+        return CorpusContext(NULL_CONTEXT, self.model_id, np.empty((0, width), dtype=np.float32), self._read(None))
 
     def with_context(self, context: CorpusContext | None) -> CdeEncoder:
         """The same encoder, and the same model in memory, reading with that context; None is the null context.
@@ -173,7 +173,7 @@ class CdeEncoder(LocalEncoder):
         other = copy(self)
         other._context = None if context is None or context.is_null else context
         other._backbone = None
-        other.spec = replace(self.spec, context=NULL if other._context is None else other._context.context_id)
+        other.spec = replace(self.spec, context=NULL_CONTEXT if other._context is None else other._context.context_id)
         return other
 
     def drift(self, context: CorpusContext, texts: Sequence[str]) -> float:

@@ -23,6 +23,7 @@ import numpy as np
 
 from ctxindex.encoding.model_files import read_object
 from ctxindex.errors import ConfigError, ModelError, UsageError
+from ctxindex.spec import NULL_CONTEXT
 from ctxindex.types import ChunkedDocument
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 Sampling: TypeAlias = Literal["by_document", "uniform_chunk"]
 SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
 """How a context is drawn: documents first and a chunk of each, or chunks wherever they stand."""
-
-NULL = "null"
-"""The `context_id` of the model's own stand-in for a context: what it reads with where there is no corpus."""
 
 _FORMAT = 1
 _MANIFEST = "context.json"
@@ -69,7 +67,7 @@ class CorpusContext:
     @property
     def is_null(self) -> bool:
         """Whether this is the model's stand-in for a context."""
-        return self.context_id == NULL
+        return self.context_id == NULL_CONTEXT
 
     @property
     def size(self) -> int:

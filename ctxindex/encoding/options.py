@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeVar
 
 from ctxindex.encoding.checkpoint import Checkpoint
 from ctxindex.encoding.colbert import ColbertLayout, query_length
-from ctxindex.encoding.corpus_context import NULL
 from ctxindex.encoding.fitness import (
     choose_dim,
     choose_window,
@@ -23,6 +22,7 @@ from ctxindex.spec import (
     ISOLATED,
     JOINS,
     METHODS,
+    NULL_CONTEXT,
     OWNERS,
     POOLINGS,
     WINDOWS,
@@ -185,7 +185,7 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> En
         dtype=options.dtype or DEFAULT_DTYPE,
         force_mean=force_mean,
         files=checkpoint.files,
-        context=NULL if method == "cde" else "",
+        context=NULL_CONTEXT if method == "cde" else "",
     )
     if options.windows == "chunk":
         return _alone_spec(checkpoint, spec, options)

@@ -105,7 +105,8 @@ class Oracle:
         return cls(model(folder / "first_stage"), second, tensors, start, window)
 
     def mean_state(self, ids: list[int]) -> torch.Tensor:
-        return self.first(input_ids=torch.tensor([ids])).last_hidden_state[0].mean(dim=0)
+        states: torch.Tensor = self.first(input_ids=torch.tensor([ids])).last_hidden_state[0]
+        return states.mean(dim=0)
 
     def states(self, texts: list[list[int]], ids: list[int], *, in_order: bool = False) -> torch.Tensor:
         """The states of a text's tokens, (tokens, hidden); `in_order` gives every context token a position."""

@@ -224,8 +224,8 @@ def test_a_context_without_layers_is_read_again(made: Path) -> None:
     encoder = opened(made)
     context = encoder.encode_context(TEXTS)
     light = CorpusContext(context.context_id, context.model, context.vectors, None, context.prefix, context.texts)
-    found = [encoder.with_context(one).encode_queries(TEXTS) for one in (context, light)]
-    assert np.array_equal(*found)
+    whole, again = (encoder.with_context(one).encode_queries(TEXTS) for one in (context, light))
+    assert np.array_equal(whole, again)
 
 
 def test_contexts_are_made_of_texts(made: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from ctxindex.encoding.corpus_context import SAMPLINGS, CorpusContext, Sampling,
 from ctxindex.errors import ConfigError, ModelError, UsageError
 from ctxindex.types import ChunkedDocument
 from tests.encoding.stand_in import chunked
+
+if TYPE_CHECKING:
+    from ctxindex.types import FloatArray
 
 CORPORA = st.lists(st.integers(1, 6), min_size=1, max_size=12)
 
@@ -138,8 +142,9 @@ def test_damaged_contexts_are_told(context: CorpusContext, tmp_path: Path) -> No
 def test_drift_is_about_one_for_the_same_corpus_and_large_for_another() -> None:
     random_numbers = np.random.default_rng(0)
 
-    def drawn(count: int, centre: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        return (random_numbers.normal(size=(count, 16)) + centre * np.eye(16)[0]).astype(np.float32)
+    def drawn(count: int, centre: float) -> FloatArray:
+        found: FloatArray = (random_numbers.normal(size=(count, 16)) + centre * np.eye(16)[0]).astype(np.float32)
+        return found
 
     same = [drift(drawn(64, 3), drawn(32, 3)) for _ in range(40)]
     assert 0.8 < np.mean(same) < 1.2
@@ -150,6 +155,6 @@ def test_drift_is_about_one_for_the_same_corpus_and_large_for_another() -> None:
     assert drift(frozen, 7 * frozen) < 1e-6  # directions alone
     one = np.ones((3, 4), dtype=np.float32)
     assert drift(one, one) == 0
-    assert drift(one, one * [1, 1, 1, -1]) == float("inf")
+    assert drift(one, one * np.array([1, 1, 1, -1], dtype=np.float32)) == float("inf")
     with pytest.raises(UsageError, match="two texts"):
         drift(one[:1], one)
