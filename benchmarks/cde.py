@@ -1,6 +1,6 @@
 """What a corpus context costs: documents encoded with one, beside plain late chunking with the same weights.
 
-    python benchmarks/cde.py [FOLDER] [--documents N] [--context 512] [--dtype auto|bfloat16|float32] [--repeat K]
+    python benchmarks/cde.py [FOLDER] [--model minilm] [--documents N] [--context 512] [--dtype auto|bfloat16|float32] [--repeat K]
 
 FOLDER holds .txt files (default: the bundled contracts). Both encoders are in one process and read the same chunks of
 128 tokens, in turns, a batch at a time; what counts is the processor time of this process, so that a busy machine
@@ -51,9 +51,9 @@ def fill(texts: list[str], size: int) -> list[str]:
 def measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     """Both encoders in turns: seconds, their ratio, and the price of the context itself."""
     dtype = resolve_dtype(arguments.dtype)
-    plain = load_encoder("minilm", EncoderOptions(method="late", device="cpu", dtype=dtype, threads=1))
+    plain = load_encoder(arguments.model, EncoderOptions(method="late", device="cpu", dtype=dtype, threads=1))
     options = EncoderOptions(device="cpu", dtype=dtype, threads=1)
-    null = load_encoder(str(make_native_cde("minilm", place / "model")), options)
+    null = load_encoder(str(make_native_cde(arguments.model, place / "model")), options)
     assert isinstance(null, CdeEncoder)
     chunker = load_recursive(plain.tokenizer)
     documents = [
@@ -89,6 +89,7 @@ def main() -> None:
     """Read the arguments, measure, and print the result as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=SAMPLES)
+    parser.add_argument("--model", default="minilm")
     parser.add_argument("--documents", type=int, default=4)
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float32"))

@@ -29,12 +29,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ctxindex.encoding.attention_products import CACHED, ProductPass, in_range, places_by_head
+from ctxindex.encoding.attention_products import ProductPass, in_range, places_by_head
 
 if TYPE_CHECKING:
     import torch
 
     from ctxindex.encoding.packing import Packing
+
+_CACHED = 4 * 2**20
+"""Bytes of a block of scores, so that they are used before they leave the cache."""
 
 _LEAST_TOKENS = 256
 """Queries of a block, so that products stay large where a context is huge."""
@@ -133,9 +136,9 @@ class _Meeting:
         return cls(context, scaled, torch.empty_like(scaled), torch.empty_like(peak), peak)
 
     def blocks(self) -> Iterator[tuple[slice, slice]]:
-        """Heads and tokens of blocks with no more than `CACHED` bytes of scores."""
+        """Heads and tokens of blocks with no more than `_CACHED` bytes of scores."""
         heads, tokens, _ = self.query.shape
-        scores = CACHED // self.query.element_size() // self.context.key.shape[1]
+        scores = _CACHED // self.query.element_size() // self.context.key.shape[1]
         asked = max(_LEAST_TOKENS, min(tokens, scores))
         count = max(1, scores // asked)
         for first in range(0, heads, count):
@@ -203,8 +206,10 @@ def _forward(own: ProductPass, theirs: _Meeting, reach: int | None) -> tuple[tor
     wide = torch.promote_types(dtype, torch.float32)
     total = theirs.total.transpose(0, 1).to(wide)
     # The difference of the maxima first: both may be large, and their digits should not be lost.
-    bits = theirs.peak.transpose(0, 1).to(wide) - own.by_token(own.peak)
-    bits += total.log2() - own.by_token(own.total).to(wide).log2_() + theirs.context.bias * math.log2(math.e)
+    bits = theirs.peak.transpose(0, 1).to(wide)
+    if any(own.shifted):
+        bits = bits - own.by_token(own.peak)
+    bits = bits + total.log2() - own.by_token(own.total).to(wide).log2_() + theirs.context.bias * math.log2(math.e)
     bits *= math.log(2)
     ours, others = (-bits).sigmoid_(), bits.sigmoid_().div_(total)
     result = own.by_token(own.result).mul_(ours.to(dtype))

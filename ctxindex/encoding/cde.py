@@ -75,6 +75,8 @@ class FirstStage(LocalEncoder):
     def mean_states(self, texts: Sequence[str]) -> FloatArray:
         """The mean of the last states of each text, (texts, width) float32, not normalised.
 
+        A text longer than a window is read in pieces, and is the mean over all of them.
+
         Raises:
             UsageError: a text without any token.
             ModelError: there is not enough memory for a text.

@@ -85,7 +85,7 @@ def test_gradients_are_those_of_the_definition(
     products: bool, reach: int | None, spread: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choose(monkeypatch, products=products)
-    monkeypatch.setattr(attention_context, "CACHED", 4096)  # several blocks
+    monkeypatch.setattr(attention_context, "_CACHED", 4096)  # several blocks
     monkeypatch.setattr(attention_context, "_LEAST_TOKENS", 16)
     case = Case((40, 17, 17, 3), 11, spread=spread)
     weights = torch.linspace(-1, 1, case.packing.tokens * HEADS * SIZE, dtype=torch.float64).view(-1, HEADS, SIZE)
