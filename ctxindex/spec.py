@@ -20,7 +20,7 @@ from ctxindex.errors import MismatchError
 FORMAT_VERSION = 2
 """Version of the layout in the store: record fields, payload keys, chunk ids, the form of this spec."""
 
-Method: TypeAlias = Literal["late", "late-interaction", "independent"]
+Method: TypeAlias = Literal["late", "late-interaction", "independent", "cde"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 Owner: TypeAlias = Literal["centre", "first", "mean"]
@@ -32,7 +32,7 @@ ISOLATED: tuple[Isolated, ...] = get_args(Isolated)
 Join: TypeAlias = Literal["sep", "raw"]
 JOINS: tuple[Join, ...] = get_args(Join)
 
-Windows: TypeAlias = Literal["window", "token-window", "full"]
+Windows: TypeAlias = Literal["window", "token-window", "full", "chunk"]
 WINDOWS: tuple[Windows, ...] = get_args(Windows)
 
 ChunkPooling: TypeAlias = Literal["strict", "inclusive", "authors-compat"]
@@ -46,8 +46,14 @@ PoolingName: TypeAlias = ChunkPooling | Literal["no-prompt", "cls", "lasttoken"]
 """A text of its own is pooled as its model was trained: `inclusive` is the mean of all its tokens, `no-prompt` that
 without CLS and prompt; `cls` and `lasttoken` take one state."""
 
+NULL_CONTEXT = "null"
+"""The `context` of an encoder that reads with the model's own stand-in for a corpus: what there is before any."""
+
 _NAMESPACE = uuid.UUID("6a4f3c7e-8f6b-5d0e-9a55-2d3f0f6f7c11")
 _NOT_VECTORS = {"encoder.model"}
+_LATER = {"encoder.context": ""}
+"""Fields that came later, with the value that says what was before: left out of the fingerprint there, so that an index
+made before is still the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,8 @@ class EncoderSpec:
     """Everything about an encoder that decides its vectors.
 
     `digest` is the sha256 of the weights. `windows` says how a document beyond `max_tokens`, the size of a window with
-    its special tokens, is read: in windows of whole chunks, of tokens, or in one pass of any length. `owner` says which
+    its special tokens, is read: in windows of whole chunks, of tokens, in one pass of any length, or each chunk alone
+    (with the method `cde`; it is then pooled as the model pools any text). `owner` says which
     window a chunk is taken from. `overlap` is what windows share: with the owner "centre" the tokens that each reads
     beyond the chunks it owns, on each side; with `token-window` the tokens that two have in common; else the most
     chunks. `join` says what chunks in a window are: texts of their own with separators in between (`sep`), or spans of
@@ -79,6 +86,8 @@ class EncoderSpec:
     vectors are pooled in float32, have unit length, and are stored as `storage` says. `dim` counts the numbers that are
     kept of the model's vectors. `force_mean` says that means are taken of a model that was not trained for them.
     `files` is a sha256 over what the tokenizer and the model's configuration say, without what decides no vector.
+    `context` is the id of the corpus context that the encoder conditions on, "null" for the model's own stand-in for
+    one, and empty with every method but `cde`.
 
     The rest is for late interaction. `multivector` is whether a chunk has several vectors: those of its tokens, without
     the tokens that the model's files say to skip where `skiplist` is "model", then clustered to their number divided by
@@ -111,6 +120,7 @@ class EncoderSpec:
     query_expansion: str = "none"
     files: str = ""
     windows: Windows = "window"
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +135,8 @@ class IndexSpec:
     @property
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON of all that decides vectors."""
-        return _digest({name: value for name, value in _flat(self.to_json()) if name not in _NOT_VECTORS})
+        decides = ((name, value) for name, value in _flat(self.to_json()) if name not in _NOT_VECTORS)
+        return _digest({name: value for name, value in decides if name not in _LATER or value != _LATER[name]})
 
     def to_json(self) -> dict[str, Any]:
         """Nested JSON values; the form that is stored and shown."""

@@ -7,7 +7,9 @@ apart by the `Packing` that comes with the call. Three ways to the same result, 
 - on a CPU, in float32 and bfloat16, matrix products (`attention_products`);
 - anywhere else, `scaled_dot_product_attention` over groups of rows of like length.
 
-All three have gradients, so that a model is trained on the rows that it will read.
+All three have gradients, so that a model is trained on the rows that it will read. Where a call brings a corpus
+context, its keys are seen besides those of the row (`attention_context`); flash attention, which cannot do that, is not
+used then.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ctxindex.encoding.attention_context import AttentionContext, ContextRecorder, LayerContext, attend_in_context
 from ctxindex.encoding.attention_products import Block, attend_by_products, places_by_head, split_groups
 
 if TYPE_CHECKING:
@@ -45,15 +48,17 @@ def packed_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    packing: Packing,
+    packing: Packing | None,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    context: AttentionContext | ContextRecorder | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """What transformers calls: (1, heads, tokens, head size) each -> (1, tokens, heads, head size).
 
     Keys and values may have fewer heads (grouped-query attention). `sliding_window` is meant as flash attention means
-    it: a token sees those less than this many tokens away, on both sides.
+    it: a token sees those less than this many tokens away, on both sides. A `context` is seen by every token, as far as
+    it is away; with a recorder the tokens are context tokens themselves, without any order, and no `packing` is needed.
     """
     import torch
 
@@ -62,19 +67,57 @@ def packed_attention(
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=0), value.repeat_interleave(repeats, dim=0)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if isinstance(context, ContextRecorder):
+        context.take(module, key, value)
+        mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=scale)
+        return mixed.transpose(0, 1)[None], None
+    assert packing is not None
     reach = None if sliding_window is None else sliding_window - 1
+    if context is not None:
+        return _in_context(query, key, value, packing, scale, reach, context.of(module))[None], None
     whole = packing.attended in (None, packing.lengths)
     if query.device.type == "cuda" and query.element_size() == 2 and whole and (flash := _flash()) is not None:
         return _varlen(flash, query, key, value, packing, scale, reach)[None], None
     if _products_are_fast(query):
         return attend_by_products(query, key, value, packing, scale, reach)[None], None
+    return _by_groups(query, key, value, packing, scale, reach)[None], None
+
+
+def _in_context(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    packing: Packing,
+    scale: float,
+    reach: int | None,
+    context: LayerContext,
+) -> torch.Tensor:
+    """(heads, tokens, head size) each -> (tokens, heads, head size)."""
+    if _products_are_fast(query):
+        return attend_in_context(query, key, value, packing, scale, reach, context)
+    return _by_groups(query, key, value, packing, scale, reach, context)
+
+
+def _by_groups(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    packing: Packing,
+    scale: float,
+    reach: int | None,
+    context: LayerContext | None = None,
+) -> torch.Tensor:
+    """The way of any other device: (heads, tokens, head size) each -> (tokens, heads, head size)."""
+    import torch
+
     heads, size = len(query), query.shape[2]
     cells, back = places_by_head(packing, heads, query.device)
     query, key, value = (part.transpose(0, 1).reshape(-1, size).index_select(0, cells) for part in (query, key, value))
     attended = [
-        _by_sdpa(group, heads, parts, scale, reach) for group, parts in split_groups(packing, heads, query, key, value)
+        _by_sdpa(group, heads, parts, scale, reach, context)
+        for group, parts in split_groups(packing, heads, query, key, value)
     ]
-    return torch.cat(attended).index_select(0, back).view(1, -1, heads, size), None
+    return torch.cat(attended).index_select(0, back).view(-1, heads, size)
 
 
 def _products_are_fast(query: torch.Tensor) -> bool:
@@ -84,8 +127,15 @@ def _products_are_fast(query: torch.Tensor) -> bool:
     return query.device.type == "cpu" and query.dtype != torch.float16
 
 
-def _by_sdpa(group: Group, heads: int, parts: Sequence[torch.Tensor], scale: float, reach: int | None) -> torch.Tensor:
-    """The way of any other device: (rows * heads, longest, head size) each -> (rows * heads * longest, head size)."""
+def _by_sdpa(
+    group: Group,
+    heads: int,
+    parts: Sequence[torch.Tensor],
+    scale: float,
+    reach: int | None,
+    context: LayerContext | None,
+) -> torch.Tensor:
+    """A group of rows: (rows * heads, longest, head size) each -> (rows * heads * longest, head size)."""
     import torch
 
     count, longest, device = len(group.lengths), group.longest, parts[0].device
@@ -96,8 +146,25 @@ def _by_sdpa(group: Group, heads: int, parts: Sequence[torch.Tensor], scale: flo
         seen = (torch.arange(longest, device=device)[None, :] < attended[:, None])[:, None, None, :]
         if reach is not None:
             seen = seen & ~Block(0, 1, 0, longest, 0, longest).beyond(reach, device)
+    if context is not None:
+        seen = _with_bias(seen, longest, context, query)
+        key, value = (
+            torch.cat([own, theirs.to(own.dtype).expand(count, -1, -1, -1)], dim=2)
+            for own, theirs in ((key, context.key), (value, context.value))
+        )
     result = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale)
     return result.reshape(-1, query.shape[-1])
+
+
+def _with_bias(seen: torch.Tensor | None, longest: int, context: LayerContext, query: torch.Tensor) -> torch.Tensor:
+    """What is added to the scores of own keys, of which some are not `seen`, and of those of the context."""
+    import torch
+
+    own = query.new_zeros(1, 1, 1, longest)
+    if seen is not None:
+        own = own.masked_fill(~seen, -torch.inf)
+    theirs = context.bias.to(query.dtype).expand(*own.shape[:3], context.key.shape[1])
+    return torch.cat([own, theirs], dim=-1)
 
 
 def _flash() -> Callable[..., Any] | None:

@@ -17,7 +17,7 @@ The gradient keeps no weights: with p = w / t, worked out again from q' and k, a
 
 so that a layer keeps as much as its input has. Source: arXiv 2205.14135, section 3.1 (recomputation).
 
-Blocks of scores stay below `_CACHED` bytes, so that they are used before they leave the cache. With a sliding window a
+Blocks of scores stay below `CACHED` bytes, so that they are used before they leave the cache. With a sliding window a
 block of queries meets only the keys near it: the cost is linear in the length of a row.
 """
 
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
     from ctxindex.encoding.packing import Group, Packing
 
-_CACHED = 8 * 2**20
+CACHED = 8 * 2**20
+"""Bytes of a block of scores."""
+
 _LEAST_QUERIES, _LEAST_HEADS = 64, 2
 _LEAST, _MOST = 2.0**-100, 2.0**120
 """Between them a sum of weights, and their product with values, has all its digits: what underflows is smaller than the
@@ -51,7 +53,7 @@ def attend_by_products(
     if torch.is_grad_enabled() and any(part.requires_grad for part in parts):
         result: torch.Tensor = _differentiable().apply(*parts, packing, scale, reach)
         return result
-    return _Pass.of(parts, packing, scale).forward(reach)
+    return ProductPass.of(parts, packing, scale).forward(reach)
 
 
 def places_by_head(packing: Packing, heads: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,7 +80,7 @@ class HeadRows:
     """The rows of a group as one batch: all parts are (rows * heads, longest, head size), contiguous.
 
     Queries are scaled. The attention of the rows goes into `result`, and the sums of weights into `total`, (rows *
-    heads, longest, 1).
+    heads, longest, 1); `peak`, of the same shape, is what was taken off the scores.
     """
 
     group: Group
@@ -88,6 +90,7 @@ class HeadRows:
     value: torch.Tensor
     result: torch.Tensor
     total: torch.Tensor
+    peak: torch.Tensor
 
     def clear_filling(self, part: torch.Tensor) -> None:
         """Set what stands behind the end of a row to zero, in place."""
@@ -140,9 +143,9 @@ class Block:
 
 
 def blocks(query: torch.Tensor, reach: int | None) -> Iterator[Block]:
-    """The blocks of a group, whose queries are (batch, longest, head size): none has more than `_CACHED` scores."""
+    """The blocks of a group, whose queries are (batch, longest, head size): none has more than `CACHED` scores."""
     batch, longest, _ = query.shape
-    scores = _CACHED // query.element_size()
+    scores = CACHED // query.element_size()
     asked = longest if reach is None else min(longest, max(_LEAST_QUERIES, 2 * reach))
     seen = min(longest, longest if reach is None else asked + 2 * reach)
     heads = max(1, scores // (asked * seen))
@@ -157,11 +160,12 @@ def blocks(query: torch.Tensor, reach: int | None) -> Iterator[Block]:
 
 
 @dataclass(slots=True)
-class _Pass:
+class ProductPass:
     """One layer's attention over a packed batch: `query`, `key`, `value` and `result` are (cells * heads, head size).
 
     Queries are multiplied by `factor`, and the sums of weights are in `total`, (cells * heads, 1). `shifted` says of
-    each group whether the maximum had to be taken off.
+    each group whether the maximum had to be taken off; it is in `peak`, (cells * heads, 1), which is 0 elsewhere.
+    `attention_context` goes on from here where tokens also look at a corpus context.
     """
 
     packing: Packing
@@ -172,10 +176,11 @@ class _Pass:
     value: torch.Tensor
     result: torch.Tensor
     total: torch.Tensor
+    peak: torch.Tensor
     shifted: list[bool]
 
     @classmethod
-    def of(cls, parts: Sequence[torch.Tensor], packing: Packing, scale: float) -> _Pass:
+    def of(cls, parts: Sequence[torch.Tensor], packing: Packing, scale: float) -> ProductPass:
         """The layout by rows and heads of `parts`, (tokens, heads, head size) each."""
         import torch
 
@@ -184,25 +189,29 @@ class _Pass:
         query, key, value = (part.reshape(-1, size).index_select(0, cells) for part in parts)
         factor = scale * math.log2(math.e)
         query.mul_(factor)
-        result, total = torch.empty_like(query), query.new_ones(len(query), 1)
-        return cls(packing, heads, factor, query, key, value, result, total, [False] * len(packing.groups))
+        result, total, peak = torch.empty_like(query), query.new_ones(len(query), 1), query.new_zeros(len(query), 1)
+        return cls(packing, heads, factor, query, key, value, result, total, peak, [False] * len(packing.groups))
 
     def groups(self) -> list[HeadRows]:
         """The groups, as views."""
-        parts = (self.query, self.key, self.value, self.result, self.total)
+        parts = (self.query, self.key, self.value, self.result, self.total, self.peak)
         return [HeadRows(group, self.heads, *views) for group, views in split_groups(self.packing, self.heads, *parts)]
 
     def forward(self, reach: int | None) -> torch.Tensor:
         """The attention, (tokens, heads, head size)."""
+        self.attend(reach)
+        return self.by_token(self.result)
+
+    def attend(self, reach: int | None) -> None:
+        """Fill in the result and the total."""
         groups = self.groups()
         for rows in groups:
             _attend(rows, reach, shifted=False)
-        if not _in_range(self.total):
+        if not in_range(self.total):
             for number, rows in enumerate(groups):
-                if not _in_range(rows.total):
+                if not in_range(rows.total):
                     self.shifted[number] = True
                     _attend(rows, reach, shifted=True)
-        return self._by_token(self.result)
 
     def backward(self, gradient: torch.Tensor, reach: int | None) -> list[torch.Tensor]:
         """Gradients of query, key and value, (tokens, heads, head size), from that of the attention."""
@@ -218,9 +227,10 @@ class _Pass:
         # Of the scaled queries: 2^s has the gradient ln 2 2^s, and the query itself is smaller by the factor.
         found[0].mul_(math.log(2) * self.factor)
         found[1].mul_(math.log(2))
-        return [self._by_token(part) for part in found]
+        return [self.by_token(part) for part in found]
 
-    def _by_token(self, part: torch.Tensor) -> torch.Tensor:
+    def by_token(self, part: torch.Tensor) -> torch.Tensor:
+        """(cells * heads, width) -> (tokens, heads, width), zeros for the filling."""
         _, back = places_by_head(self.packing, self.heads, part.device)
         laid_out: torch.Tensor = part.index_select(0, back).view(-1, self.heads, part.shape[1])
         laid_out[self.packing.tokens :] = 0  # the filling belongs to no row
@@ -236,18 +246,18 @@ def _differentiable() -> Any:
         @staticmethod
         def forward(ctx: Any, *inputs: Any) -> torch.Tensor:
             *parts, packing, scale, reach = inputs
-            done = _Pass.of(parts, packing, scale)
+            done = ProductPass.of(parts, packing, scale)
             result: torch.Tensor = done.forward(reach)
             # Where autograd knows of them, so that gradient checkpointing can let go of them.
-            ctx.save_for_backward(done.query, done.key, done.value, done.result, done.total)
+            ctx.save_for_backward(done.query, done.key, done.value, done.result, done.total, done.peak)
             ctx.made = packing, done.heads, done.factor, done.shifted, reach
             return result
 
         @staticmethod
         def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
             packing, heads, factor, shifted, reach = ctx.made
-            query, key, value, result, total = ctx.saved_tensors
-            done = _Pass(packing, heads, factor, query, key, value, result, total, shifted)
+            query, key, value, result, total, peak = ctx.saved_tensors
+            done = ProductPass(packing, heads, factor, query, key, value, result, total, peak, shifted)
             return (*done.backward(gradients[0], reach), None, None, None)
 
     return PackedProducts
@@ -260,8 +270,9 @@ def _weights(rows: HeadRows, block: Block, reach: int | None, *, shifted: bool) 
     weights = torch.bmm(rows.query[block.batch, block.queries], rows.key[block.batch, block.keys].transpose(1, 2))
     if shifted:
         rows.hide(weights, block, reach, -math.inf)
+        peak = torch.amax(weights, dim=-1, keepdim=True, out=rows.peak[block.batch, block.queries])
         # Finite limits: a query that sees no key at all gets zeros, as from torch's own attention.
-        weights.sub_(weights.amax(dim=-1, keepdim=True).clamp_(min=-_MOST))
+        weights.sub_(peak.clamp_(min=-_MOST))
     weights.exp2_()
     if not shifted:
         rows.hide(weights, block, reach, 0.0)
@@ -298,6 +309,6 @@ def _differentiate(
         of_key[batch, seen] += torch.bmm(of_scores.transpose(1, 2), rows.query[batch, asked])
 
 
-def _in_range(total: torch.Tensor) -> bool:
+def in_range(total: torch.Tensor) -> bool:
     """Whether all sums of weights have all their digits; false for what is no number."""
     return total.amin().item() > _LEAST and total.amax().item() < _MOST

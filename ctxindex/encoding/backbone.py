@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ctxindex.encoding.attention import NAME, register
+from ctxindex.encoding.attention_context import AttentionContext
 from ctxindex.encoding.backbones import BackboneFacts
 from ctxindex.encoding.head import build_steps
 from ctxindex.encoding.linear import speed_up
@@ -95,12 +96,12 @@ class TransformerBackbone:
         self._read = TokenStates(self._model, facts, max_tokens, pad_id)
         self._meter = meter
 
-    def place_sums(self, rows: Sequence[Row]) -> FloatArray:
-        """See `Backbone.place_sums`."""
+    def place_sums(self, rows: Sequence[Row], context: AttentionContext | None = None) -> FloatArray:
+        """See `Backbone.place_sums`; all tokens look at `context`."""
         import torch
 
         with torch.inference_mode(), out_of_memory_told(self._device):
-            states, starts = self._states([row.ids for row in rows])
+            states, starts = self._states([row.ids for row in rows], context=context)
             spans = [
                 (start + place.start, start + place.end)
                 for row, start in zip(rows, starts, strict=True)
@@ -113,12 +114,14 @@ class TransformerBackbone:
             sums: FloatArray = torch.stack([states[start:end].float().sum(dim=0) for start, end in spans]).cpu().numpy()
         return sums
 
-    def _states(self, rows: Sequence[Ids], attended: Sequence[int] | None = None) -> tuple[torch.Tensor, Sequence[int]]:
+    def _states(
+        self, rows: Sequence[Ids], attended: Sequence[int] | None = None, context: AttentionContext | None = None
+    ) -> tuple[torch.Tensor, Sequence[int]]:
         """As of `TokenStates`, with the layers that go over every state."""
         import torch
 
         with self._meter.time("forward"):
-            states, starts = self._read(rows, self._device, attended)
+            states, starts = self._read(rows, self._device, attended, context)
             for step in self._steps:
                 states = step(states)
             if self._device.type != "cpu":

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ctxindex.encoding.backbones import BackboneFacts, read_backbone
+from ctxindex.encoding.cde_settings import FIRST_STAGE, NativeCde, read_cde, require_second_stage
 from ctxindex.encoding.colbert import ColbertLayout, read_colbert
 from ctxindex.encoding.known_models import (
     MINILM,
@@ -91,7 +92,8 @@ class Checkpoint:
     backbone; `trained_tokens` is the `max_seq_length` of the Sentence-Transformers file, a habit of training, None
     where nothing is said. `pooling` is None where the folder does not say. `token_layers` go over every state, `layers`
     over the pooled vector. `method` is what the model was trained for, `colbert` how a late-interaction model is laid
-    out, and `trained` what the folder says of the model's training, None where it says nothing.
+    out, `cde` the settings of a model with two stages, whose second one this is, and `trained` what the folder says of
+    the model's training, None where it says nothing.
     """
 
     name: str
@@ -111,6 +113,7 @@ class Checkpoint:
     method: Method = "independent"
     colbert: ColbertLayout | None = None
     trained: TrainedSettings | None = None
+    cde: NativeCde | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -132,7 +135,30 @@ class Checkpoint:
         # Plain L2 normalisation changes no unit vector; anything else that is no weight still decides the vectors.
         if weighted:
             sums.append(json.dumps([_described(layer) for layer in layers], sort_keys=True))
+        if self.cde is not None:  # its own tensors lie among the files of the weights
+            first = self.first_stage
+            sums += [json.dumps(asdict(self.cde), sort_keys=True), *([first.digest, first.files] if first else [])]
         return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+
+    @cached_property
+    def first_stage(self) -> Checkpoint | None:
+        """The first stage of a CDE model; None where it is the second one itself, and with any other model.
+
+        Raises:
+            ModelError: it is not there, or is another model than it was.
+        """
+        if self.cde is None or self.cde.share_stages:
+            return None
+        if not self.cde.first_stage:
+            return read_checkpoint(self.folder / FIRST_STAGE, str(self.folder / FIRST_STAGE))
+        first = open_checkpoint(self.cde.first_stage)
+        if first.digest != self.cde.first_stage_digest:
+            raise ModelError(
+                f"{self.folder} was made with another {self.cde.first_stage} as its first stage (its weights have the "
+                f"sha256 {self.cde.first_stage_digest[:12]}…, not {first.digest[:12]}…): put that model into "
+                f'{self.folder / FIRST_STAGE}, and set first_stage and first_stage_digest in cde.json to ""'
+            )
+        return first
 
     @cached_property
     def files(self) -> str:
@@ -179,6 +205,8 @@ def read_checkpoint(folder: Path, name: str, *, trust_remote_code: bool = False)
     length = colbert.document_length if colbert else habits.get("max_seq_length")
     length = length or read_object(backbone / "tokenizer_config.json", missing_ok=True).get("model_max_length")
     trained = _trained(folder, multivector=colbert is not None)
+    if (cde := read_cde(folder)) is not None:
+        require_second_stage(facts, folder)
     found: dict[str, Any] = {
         "name": name,
         "folder": folder,
@@ -186,8 +214,9 @@ def read_checkpoint(folder: Path, name: str, *, trust_remote_code: bool = False)
         "max_tokens": facts.max_tokens,
         "facts": facts,
         "trained_tokens": length if isinstance(length, int) and length < facts.max_tokens else None,
-        "method": trained_method(name) if trained is None else trained.method,
+        "method": (trained_method(name) if cde is None else "cde") if trained is None else trained.method,
         "trained": trained,
+        "cde": cde,
         "lower_case": bool(habits.get("do_lower_case")),
     }
     if colbert:

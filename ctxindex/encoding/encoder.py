@@ -20,6 +20,7 @@ from ctxindex.metering import Meter
 from ctxindex.spec import EncoderSpec
 
 if TYPE_CHECKING:
+    from ctxindex.encoding.corpus_context import CorpusContext
     from ctxindex.encoding.local import LocalEncoder
     from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument, FloatArray, Tokenizer
 
@@ -60,7 +61,8 @@ def load_encoder(
     Without a name it is the model that comes with ctxindex, or `minilm` where there is none (`default_model`).
 
     Files are read and the weights' digest is checked here, and a precision is chosen where none is given; the network
-    is loaded with the first forward pass.
+    is loaded with the first forward pass. A CDE model reads with its null context until it is given another one
+    (`CdeEncoder.with_context`).
 
     Raises:
         ModelError: the model cannot be found or used.
@@ -80,6 +82,10 @@ def load_encoder(
         from ctxindex.encoding.late_interaction import LateInteractionEncoder
 
         return LateInteractionEncoder(checkpoint, spec, options, meter)
+    if spec.method == "cde":
+        from ctxindex.encoding.cde import CdeEncoder
+
+        return CdeEncoder(checkpoint, spec, options, meter)
     return LocalEncoder(checkpoint, spec, options, meter)
 
 
@@ -91,12 +97,15 @@ def restore_encoder(
     threads: int | None = None,
     trust_remote_code: bool = False,
     meter: Meter | None = None,
+    context: CorpusContext | None = None,
 ) -> LocalEncoder:
     """The encoder that an index was built with, from its stored spec; `model` says where the files are now.
 
+    An index that was built with a corpus context is read with the same one: `context`.
+
     Raises:
         ModelError: the model cannot be found or used.
-        MismatchError: it is another model than the one that made the index.
+        MismatchError: it is another model than the one that made the index, or another context.
     """
     options = EncoderOptions.of(stored, device, threads=threads, trust_remote_code=trust_remote_code)
     require_known(device, stored.dtype, threads)
@@ -106,6 +115,8 @@ def restore_encoder(
         raise MismatchError(
             f"the model {model or stored.model} is not the one that built this index: {error}"
         ) from None
+    if context is not None:
+        encoder = _in_context(encoder, context)
     if replace(encoder.spec, model=stored.model) != stored:
         wrong = [
             f"  {name}: index {getattr(stored, name)!r}, model {getattr(encoder.spec, name)!r}"
@@ -117,3 +128,15 @@ def restore_encoder(
             "give the original with --model, or ingest into a new index (--index NAME)"
         )
     return encoder
+
+
+def _in_context(encoder: LocalEncoder, context: CorpusContext) -> LocalEncoder:
+    """The encoder with a corpus context; only a CDE encoder reads with one."""
+    from ctxindex.encoding.cde import CdeEncoder
+
+    if not isinstance(encoder, CdeEncoder):
+        raise MismatchError(
+            f"the index was built with a corpus context, and {encoder.spec.model} reads none: "
+            "give the original model with --model"
+        )
+    return encoder.with_context(context)

@@ -18,6 +18,9 @@ _OWN: dict[str, PoolingName] = {"mean": "inclusive", "cls": "cls", "lasttoken": 
 
 _WORDS = {"cls": "the state of CLS", "lasttoken": "the state of the last token", "max": "the largest of each number"}
 
+_MEANS = ("late", "cde")
+"""Methods that take the mean of a chunk's states."""
+
 TRAINED_WINDOW = "model"
 """`max_tokens` of a user who wants what the model was trained with."""
 
@@ -39,7 +42,12 @@ def require_fit(checkpoint: Checkpoint, method: Method, force_mean: bool) -> Non
             f"{folder} gives one vector a text: --method late-interaction needs a model with a vector for every token "
             "(ColBERT); use --method late or independent, or choose such a model"
         )
-    if method == "late" and checkpoint.facts.causal:
+    if method == "cde" and checkpoint.cde is None:
+        raise ModelError(
+            f"{folder} reads no corpus context: --method cde needs a model with two stages (CDE); use --method late or "
+            "independent, or make one of it with ctxindex.encoding.cde_folder.make_native_cde"
+        )
+    if method in _MEANS and checkpoint.facts.causal:
         raise ModelError(
             f"{folder} is a causal {checkpoint.facts.name}: a token sees only what stands before it, so late chunking "
             "would give chunks half of their context: choose a bidirectional model, or --method independent"
@@ -51,7 +59,7 @@ def require_fit(checkpoint: Checkpoint, method: Method, force_mean: bool) -> Non
             f"{folder} is a bare transformers folder: without modules.json nothing says how its token states become a "
             "vector. Pass --force-mean to take their mean, if the model was trained that way"
         )
-    if method == "late" and pooling.mode != "mean":
+    if method in _MEANS and pooling.mode != "mean":
         raise ModelError(
             f"{folder} pools by {_WORDS.get(pooling.mode, pooling.mode)}, so the mean of a chunk's token states, which "
             "late chunking takes, was never trained and finds little: choose a mean-pooled model, use --method "

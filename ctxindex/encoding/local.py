@@ -8,10 +8,10 @@ The thread pulls the documents too, so whatever makes them (reading, parsing, ch
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -47,6 +47,7 @@ _LEAST_ROOM = 8
 """Tokens behind the prefix: a title, the head of the document, and a piece of a chunk, with a separator each."""
 
 Waiting = TypeVar("Waiting")
+Opened = TypeVar("Opened", bound=Backbone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,19 +202,24 @@ class LocalEncoder:
             ConfigError: this machine has not the device asked for.
         """
         if self._backbone is None:
-            self._backbone = TransformerBackbone(
-                self._checkpoint.backbone,
-                facts=self._checkpoint.facts,
-                max_tokens=self.spec.max_tokens,
-                pad_id=self.tokenizer.pad_id,
-                dtype=self.spec.dtype,
-                device=self._device,
-                threads=self._threads,
-                meter=self._meter,
-                layers=self._checkpoint.token_layers,
-                remote_code=self._checkpoint.facts.remote,
-            )
+            self._backbone = self._open(TransformerBackbone)
         return self._backbone
+
+    def _open(self, kind: Callable[..., Opened], **more: Any) -> Opened:
+        """The model's transformer as a backbone of that kind, which may want to know `more`."""
+        return kind(
+            self._checkpoint.backbone,
+            facts=self._checkpoint.facts,
+            max_tokens=self.spec.max_tokens,
+            pad_id=self.tokenizer.pad_id,
+            dtype=self.spec.dtype,
+            device=self._device,
+            threads=self._threads,
+            meter=self._meter,
+            layers=self._checkpoint.token_layers,
+            remote_code=self._checkpoint.facts.remote,
+            **more,
+        )
 
     def _frame(self, prefix: str) -> Frame:
         cls_id = self.tokenizer.cls_id

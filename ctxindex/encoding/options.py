@@ -22,6 +22,7 @@ from ctxindex.spec import (
     ISOLATED,
     JOINS,
     METHODS,
+    NULL_CONTEXT,
     OWNERS,
     POOLINGS,
     WINDOWS,
@@ -65,8 +66,8 @@ class EncoderOptions:
     (of the CPU) and `batch_tokens` (the size of a batch) decide nothing beyond rounding, and are no part of a spec.
 
     `join`, `pooling`, `windows`, `owner`, `anchor` (tokens of the document's head), `anchor_title`, `blend` and
-    `isolated` are those of `EncoderSpec` and go with the methods `late` and `late-interaction`. `window_overlap` is the
-    spec's `overlap` where that counts tokens.
+    `isolated` are those of `EncoderSpec` and go with the methods `late`, `late-interaction` and `cde`; `windows`
+    "chunk" with `cde` alone. `window_overlap` is the spec's `overlap` where that counts tokens.
 
     The last two are for late interaction: `pool_factor` says by what the vectors of a chunk are reduced, and `skiplist`
     whether the tokens that the model's files name are left out ("model") or kept ("none").
@@ -106,7 +107,10 @@ class EncoderOptions:
         values = {**asdict(spec), "window_overlap": window_overlap(spec)}
         values["owner"] = None if spec.owner == "none" else spec.owner
         names = ["method", "max_tokens", "dtype", "force_mean"]
-        names += _WINDOWS if spec.method != "independent" else ()
+        if spec.windows == "chunk":
+            names += ["windows"]
+        elif spec.method != "independent":
+            names += _WINDOWS
         names += _MULTIVECTOR if spec.multivector else ()
         chosen: dict[str, Any] = {name: values[name] for name in names}
         return cls(**chosen, dims=spec.dim, device=device, threads=threads, trust_remote_code=trust_remote_code)
@@ -176,7 +180,10 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> En
         dtype=options.dtype or DEFAULT_DTYPE,
         force_mean=force_mean,
         files=checkpoint.files,
+        context=NULL_CONTEXT if method == "cde" else "",
     )
+    if options.windows == "chunk":
+        return _alone_spec(checkpoint, spec, options)
     if checkpoint.colbert is not None:
         return _multivector_spec(_windows_spec(checkpoint, spec, options), checkpoint.colbert, options)
     if any(getattr(options, name) is not None for name in _MULTIVECTOR):
@@ -184,10 +191,20 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> En
             f"--pool-factor and --skiplist are for late interaction; {checkpoint.name} gives one vector a chunk"
         )
     spec = replace(spec, dim=choose_dim(checkpoint, options.dims))
-    if method == "late":
+    if method in ("late", "cde"):
         return _windows_spec(checkpoint, spec, options)
     _refuse(options, _WINDOWS, "--method late or late-interaction", method)
     return replace(spec, pooling=text_pooling(checkpoint, force_mean))
+
+
+def _alone_spec(checkpoint: Checkpoint, spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:
+    """Each chunk in a window of its own: what `independent` is without a corpus context."""
+    if spec.method != "cde":
+        raise ConfigError("--windows chunk goes with --method cde; without a corpus context it is --method independent")
+    names = (*_BLEND, *_MULTIVECTOR, *(name for name in _WINDOWS if name != "windows"))
+    _refuse(options, names, "other --windows", "chunk")
+    pooling = text_pooling(checkpoint, options.force_mean)
+    return replace(spec, dim=choose_dim(checkpoint, options.dims), windows="chunk", pooling=pooling)
 
 
 def _windows_spec(checkpoint: Checkpoint, spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:

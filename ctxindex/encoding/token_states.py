@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctxindex.encoding.attention_context import AttentionContext
 from ctxindex.encoding.backbones import BackboneFacts
 from ctxindex.encoding.packing import Packing
 
@@ -41,11 +42,16 @@ class TokenStates:
         self._pad_id = pad_id
 
     def __call__(
-        self, rows: Sequence[Ids], device: torch.device, attended: Sequence[int] | None = None
+        self,
+        rows: Sequence[Ids],
+        device: torch.device,
+        attended: Sequence[int] | None = None,
+        context: AttentionContext | None = None,
     ) -> tuple[torch.Tensor, Sequence[int]]:
         """The last hidden states of all tokens, (tokens, hidden), and where each row begins in them.
 
-        `attended` says how many tokens of each row, from its start, are looked at by the others; None means all.
+        `attended` says how many tokens of each row, from its start, are looked at by the others; None means all. All
+        tokens look at a `context`, which only models with packable rows can have.
         """
         attended = attended or list(map(len, rows))
         if not self._facts.packable:
@@ -53,7 +59,8 @@ class TokenStates:
         order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
         packing = Packing(tuple(len(rows[number]) for number in order), tuple(attended[number] for number in order))
         ids, positions = packing.pack([rows[number] for number in order], self._pad_id, self._facts.padding)
-        states = self._forward(device, ids, position_ids=positions, packing=packing)
+        more = {} if context is None else {"context": context}
+        states = self._forward(device, ids, position_ids=positions, packing=packing, **more)
         starts = dict(zip(order, packing.starts, strict=False))
         return states.flatten(0, 1), [starts[number] for number in range(len(rows))]
 

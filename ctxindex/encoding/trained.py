@@ -134,8 +134,8 @@ def _is_window(value: Any) -> bool:
     return value == "model" or (type(value) is int and value > 0)
 
 
-_IN_CONTEXT: tuple[Method, ...] = ("late", "late-interaction")
-_ONE_VECTOR: tuple[Method, ...] = ("late", "independent")
+_IN_CONTEXT: tuple[Method, ...] = ("late", "late-interaction", "cde")
+_ONE_VECTOR: tuple[Method, ...] = ("late", "independent", "cde")
 _MULTIVECTOR: tuple[Method, ...] = ("late-interaction",)
 
 _FIELDS: dict[str, tuple[_Rule, tuple[Method, ...]]] = {

@@ -82,7 +82,7 @@ def test_is_the_definition(dtype: torch.dtype, lengths: tuple[int, ...]) -> None
 @pytest.mark.parametrize("cached", [1, 2**13, 2**23])
 def test_windows_blocks_and_ways(monkeypatch: pytest.MonkeyPatch, sdpa: bool, window: int | None, cached: int) -> None:
     """Small blocks and sliding windows, on the way of a CPU and on that of other devices."""
-    monkeypatch.setattr(attention_products, "_CACHED", cached)
+    monkeypatch.setattr(attention_products, "CACHED", cached)
     monkeypatch.setattr(attention_products, "_LEAST_QUERIES", 7)
     if sdpa:
         on_another_device(monkeypatch)
@@ -175,7 +175,7 @@ def test_gradients(monkeypatch: pytest.MonkeyPatch, sdpa: bool, window: int | No
     """Against those of the definition in float64, in small blocks and with scores beyond the range of 2^s."""
     if sdpa:
         on_another_device(monkeypatch)
-    monkeypatch.setattr(attention_products, "_CACHED", cached)
+    monkeypatch.setattr(attention_products, "CACHED", cached)
     monkeypatch.setattr(attention_products, "_LEAST_QUERIES", 7)
     packing = Packing((70, 69, 33, 20, 1), (70, 12, 33, 20, 1))
     query, key, value = (

@@ -68,7 +68,10 @@ def test_settings_come_back_from_their_file(tmp_path: Path) -> None:
             "there is no field anker; fields are format, method, max_tokens",
         ),
         ({"format": 1, "method": "late", "dims": 0}, "dims is 0, and must be a whole number, 1 or more"),
-        ({"format": 1, "method": "late-interaction", "dims": 8}, "dims goes with late or independent, and method is"),
+        (
+            {"format": 1, "method": "late-interaction", "dims": 8},
+            "dims goes with late or independent or cde, and method is",
+        ),
         ({"format": 1, "method": "late", "anchor": True}, "anchor is True, and must be a whole number, 0 or more"),
         ({"format": 1, "method": "late", "anchor": 64.0}, "anchor is 64.0"),
         ({"format": 1, "method": "late", "anchor": -1}, "anchor is -1"),
@@ -86,12 +89,12 @@ def test_settings_come_back_from_their_file(tmp_path: Path) -> None:
         ),
         (
             {"format": 1, "method": "independent", "anchor": 0},
-            "anchor goes with late or late-interaction, and method is",
+            "anchor goes with late or late-interaction or cde, and method is",
         ),
         ({"format": 1, "method": "late-interaction", "blend": 1}, "blend is 1, and must be a number, at least 0 and"),
         (
             {"format": 1, "method": "independent", "isolated": "title"},
-            "isolated goes with late or late-interaction, and method is",
+            "isolated goes with late or late-interaction or cde, and method is",
         ),
     ],
 )

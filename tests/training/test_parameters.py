@@ -196,14 +196,14 @@ def test_attention_lets_go_of_what_it_kept(folders: dict[str, Path], monkeypatch
     encoder, model = load(folders, "modernbert")
     choose_parameters(model, Schedule(gradient_checkpointing=True))
     made: list[weakref.ref[Any]] = []
-    of = attention_products._Pass.of
+    of = attention_products.ProductPass.of
 
     def watched(*given: Any) -> Any:
         one = of(*given)
         made.append(weakref.ref(one.query))
         return one
 
-    monkeypatch.setattr(attention_products._Pass, "of", watched)
+    monkeypatch.setattr(attention_products.ProductPass, "of", watched)
     vectors = torch.cat(model.train()(batch_of(encoder, documents(2)).contextual))
     gc.collect()
     assert len(made) == 2

@@ -1,0 +1,249 @@
+"""Folders of CDE models: what is written, what is read of it, what is refused; and the specs that follow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
+from ctxindex.encoding.cde import CdeEncoder
+from ctxindex.encoding.cde_folder import initial_parts, make_native_cde
+from ctxindex.encoding.cde_settings import NativeCde, read_cde
+from ctxindex.encoding.corpus_context import CorpusContext
+from ctxindex.encoding.encoder import restore_encoder
+from ctxindex.encoding.local import LocalEncoder
+from ctxindex.encoding.trained import TrainedSettings, read_settings, write_settings
+from ctxindex.errors import ConfigError, MismatchError, ModelError, UsageError
+from ctxindex.spec import ChunkerSpec, IndexSpec
+from tests.encoding.tiny import HIDDEN, TEXTS, save_sentence_transformer
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_sentence_transformer(tmp_path_factory.mktemp("base") / "bert", prompts={"document": "passage: "})
+
+
+@pytest.fixture(scope="module")
+def made(base: Path) -> Path:
+    return make_native_cde(str(base), base.parent / "cde")
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(made, tmp_path / "cde"))
+
+
+def opened(folder: Path, **options: Any) -> CdeEncoder:
+    encoder = load_encoder(str(folder), EncoderOptions(device="cpu", dtype="float32", **options))
+    assert isinstance(encoder, CdeEncoder)
+    return encoder
+
+
+def test_the_root_is_an_ordinary_model(made: Path, base: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    plain, itself = (SentenceTransformer(str(one), device="cpu").encode(TEXTS) for one in (base, made))
+    assert np.array_equal(plain, itself)
+    late = load_encoder(str(made), EncoderOptions("late", device="cpu", dtype="float32"))
+    assert type(late) is LocalEncoder  # the control: the second stage without any context
+    assert late.spec.context == ""
+
+
+def test_what_is_written_is_read(made: Path) -> None:
+    checkpoint = open_checkpoint(str(made))
+    assert checkpoint.method == "cde"
+    assert checkpoint.cde == read_cde(made) == NativeCde()
+    assert checkpoint.first_stage is not None
+    assert checkpoint.first_stage.folder == made / "first_stage"
+    assert not (made / "first_stage" / "cde.json").exists()
+    encoder = opened(made)
+    assert encoder.settings == NativeCde()
+    context = encoder.encode_context(TEXTS)
+    assert context.prefix == "passage: "
+    assert context.vectors.shape == (len(TEXTS), HIDDEN)
+
+
+def test_the_first_context_tokens_are_as_long_as_words(made: Path) -> None:
+    tensors = load_file(made / "cde.safetensors")
+    words = load_file(made / "model.safetensors")["embeddings.word_embeddings.weight"].norm(dim=1).mean()
+    vectors = torch.from_numpy(opened(made).encode_context(TEXTS).vectors)
+    tokens = vectors @ tensors["projection.weight"].T
+    assert 0.7 < float(tokens.norm(dim=1).mean() / words) < 1.4
+    assert torch.equal(tensors["projection.weight"], tensors["projection.weight"][0, 0] * torch.eye(HIDDEN))
+    assert torch.equal(tensors["bias"], torch.full((2,), -2.0))
+    assert 0.5 < float(tensors["null"].norm() / words) < 1.5
+
+
+def test_stages_of_different_sizes_begin_with_a_projection_that_keeps_angles(made: Path, base: Path) -> None:
+    minilm = open_checkpoint("minilm")
+    parts = initial_parts(open_checkpoint(str(base)), minilm, NativeCde())
+    weight = parts.projection[0]
+    assert weight.shape == (HIDDEN, minilm.dim)
+    square = weight @ weight.T
+    assert torch.allclose(square, square[0, 0] * torch.eye(HIDDEN), atol=1e-6)
+    again = initial_parts(open_checkpoint(str(base)), minilm, NativeCde())
+    assert torch.equal(again.projection[0], weight)
+
+
+def test_one_network_may_be_both_stages(base: Path, tmp_path: Path) -> None:
+    shared = make_native_cde(str(base), tmp_path / "shared", NativeCde(share_stages=True))
+    assert not (shared / "first_stage").exists()
+    checkpoint = open_checkpoint(str(shared))
+    assert checkpoint.first_stage is None
+    apart = opened(make_native_cde(str(base), tmp_path / "apart"))
+    contexts = [one.encode_context(TEXTS) for one in (opened(shared), apart)]
+    assert np.abs(contexts[0].vectors - contexts[1].vectors).max() < 1e-6
+    assert contexts[0].context_id != contexts[1].context_id
+
+
+def test_a_first_stage_that_can_be_had_by_name_is_not_copied(base: Path, tmp_path: Path) -> None:
+    folder = make_native_cde(str(base), tmp_path / "cde", NativeCde(first_stage="minilm"))
+    assert not (folder / "first_stage").exists()
+    settings = read_cde(folder)
+    assert settings is not None
+    assert settings.first_stage == "minilm"
+    encoder = opened(folder)
+    assert encoder.encode_context(TEXTS).vectors.shape == (len(TEXTS), 384)
+    assert encoder.null_context().vectors.shape == (0, 384)
+    (folder / "cde.json").write_text(replace(settings, first_stage_digest="0" * 64).to_json())
+    with pytest.raises(ModelError, match="made with another minilm"):
+        load_encoder(str(folder))
+
+
+def test_what_a_model_says_of_late_chunking_holds_with_a_context(base: Path, tmp_path: Path) -> None:
+    trained = Path(shutil.copytree(base, tmp_path / "trained"))
+    write_settings(trained, TrainedSettings("late", anchor=8, blend=0.3))
+    folder = make_native_cde(str(trained), tmp_path / "cde")
+    assert read_settings(folder) == TrainedSettings("cde", anchor=8, blend=0.3)
+    spec = opened(folder).spec
+    assert (spec.method, spec.anchor, spec.blend) == ("cde", 8, 0.3)
+
+
+def test_everything_in_the_folder_decides_who_it_is(made: Path, folder: Path) -> None:
+    before = open_checkpoint(str(made)).digest
+    assert open_checkpoint(str(folder)).digest == before
+    tensors = load_file(folder / "cde.safetensors")
+    save_file(tensors | {"bias": tensors["bias"] + 1}, folder / "cde.safetensors")
+    seen = {before, open_checkpoint(str(folder)).digest}
+    save_file(tensors, folder / "cde.safetensors")
+    weights = load_file(folder / "first_stage" / "model.safetensors")
+    weights["embeddings.LayerNorm.bias"] += 1
+    save_file(weights, folder / "first_stage" / "model.safetensors", metadata={"format": "pt"})
+    seen.add(open_checkpoint(str(folder)).digest)
+    assert len(seen) == 3
+
+
+def changed(**values: Any) -> Callable[[Path], object]:
+    text = json.dumps({**asdict(NativeCde()), **values})
+    return lambda folder: (folder / "cde.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (changed(version=2), "upgrade ctxindex"),
+        (changed(more=1), "missing or unknown: more"),
+        (changed(context_size="many"), "context_size is 'many'"),
+        (changed(context_size=0), "1 or more"),
+        (changed(share_stages=1), "must be of the kind bool"),
+        (changed(output_head=True), "with an output head"),
+        (lambda folder: (folder / "cde.safetensors").unlink(), "cannot read"),
+        (lambda folder: (folder / "cde.safetensors").write_bytes(b"?"), "cannot read"),
+        (lambda folder: save_file({"null": torch.zeros(3)}, folder / "cde.safetensors"), "has no tensor"),
+        (lambda folder: shutil.rmtree(folder / "first_stage"), "no model folder"),
+    ],
+)
+def test_damaged_folders_are_told(spoil: Callable[[Path], object], said: str, folder: Path) -> None:
+    spoil(folder)
+    with pytest.raises(ModelError, match=said):
+        opened(folder).encode_queries(["words"])
+
+
+def test_a_second_stage_must_be_of_a_kind_that_is_known_to_read_a_context(tmp_path: Path) -> None:
+    for kind in ("mpnet", "eurobert"):
+        base = save_sentence_transformer(tmp_path / kind, kind)
+        with pytest.raises(ModelError, match="can be one of BERT, RoBERTa"):
+            make_native_cde(str(base), tmp_path / "cde")
+        assert not (tmp_path / "cde").exists()
+
+
+def test_what_is_no_base_or_no_new_folder_is_refused(made: Path, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="a CDE model already"):
+        make_native_cde(str(made), tmp_path / "new")
+    with pytest.raises(UsageError, match="is there already"):
+        make_native_cde(str(base), made)
+    pooled = save_sentence_transformer(tmp_path / "cls", pooling="cls")
+    with pytest.raises(ModelError, match="pools by the state of CLS"):
+        make_native_cde(str(pooled), tmp_path / "new")
+
+
+def test_a_method_needs_its_model(base: Path, made: Path) -> None:
+    with pytest.raises(ModelError, match="--method cde needs a model with two stages"):
+        load_encoder(str(base), EncoderOptions("cde"))
+    with pytest.raises(ConfigError, match="--windows chunk goes with --method cde"):
+        load_encoder(str(made), EncoderOptions("late", windows="chunk"))
+    with pytest.raises(ConfigError, match="--anchor goes with other --windows, not with chunk"):
+        opened(made, windows="chunk", anchor=8)
+
+
+@pytest.mark.parametrize("options", [{}, {"windows": "chunk"}, {"anchor": 8, "blend": 0.3, "join": "raw", "dims": 8}])
+def test_an_encoder_comes_back_from_its_spec(options: dict[str, Any], made: Path) -> None:
+    encoder = opened(made, **options)
+    context = encoder.encode_context(TEXTS)
+    stored = encoder.with_context(context).spec
+    assert stored.context == context.context_id
+    restored = restore_encoder(stored, device="cpu", context=context)
+    assert restored.spec == stored
+    assert restore_encoder(encoder.spec, device="cpu").spec == encoder.spec
+    with pytest.raises(MismatchError, match="context: index"):
+        restore_encoder(stored, device="cpu")
+    with pytest.raises(MismatchError, match="reads none"):
+        restore_encoder(load_encoder("minilm").spec, context=context)
+
+
+def test_a_context_of_another_model_is_refused(made: Path, folder: Path) -> None:
+    context = opened(made).encode_context(TEXTS)
+    opened(folder).with_context(context)  # a copy is the same model
+    tensors = load_file(folder / "cde.safetensors")
+    save_file(tensors | {"null": tensors["null"] + 1}, folder / "cde.safetensors")
+    with pytest.raises(MismatchError, match="made by another model"):
+        opened(folder).with_context(context)
+
+
+def test_a_context_without_layers_is_read_again(made: Path) -> None:
+    encoder = opened(made)
+    context = encoder.encode_context(TEXTS)
+    light = CorpusContext(context.context_id, context.model, context.vectors, None, context.prefix, context.texts)
+    whole, again = (encoder.with_context(one).encode_queries(TEXTS) for one in (context, light))
+    assert np.array_equal(whole, again)
+
+
+def test_contexts_are_made_of_texts(made: Path) -> None:
+    encoder = opened(made)
+    with pytest.raises(UsageError, match="one text or more"):
+        encoder.encode_context([])
+    with pytest.raises(UsageError, match="nothing in text 1"):
+        encoder.encode_context(["words", "  "])
+    long = " ".join(TEXTS * 9)  # more than a window: read in pieces
+    assert encoder.encode_context([long]).vectors.shape == (1, HIDDEN)
+
+
+def test_specs_without_a_context_are_what_they_were() -> None:
+    plain = load_encoder("minilm", EncoderOptions("late", dtype="float32")).spec
+    spec = IndexSpec(1, ChunkerSpec("recursive", 128, "tokens", 0), plain)
+    stored = spec.to_json()
+    del stored["encoder"]["context"]
+    assert IndexSpec.from_json(stored).fingerprint == spec.fingerprint
+    in_context = replace(spec, encoder=replace(plain, context="null"))
+    assert in_context.fingerprint != spec.fingerprint
+    assert in_context.differences(spec) == [("encoder.context", "null", "")]
