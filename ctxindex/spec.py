@@ -20,7 +20,7 @@ from ctxindex.errors import MismatchError
 FORMAT_VERSION = 2
 """Version of the layout in the store: record fields, payload keys, chunk ids, the form of this spec."""
 
-Method: TypeAlias = Literal["late", "late-interaction", "independent"]
+Method: TypeAlias = Literal["late", "late-interaction", "independent", "cde"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 Owner: TypeAlias = Literal["centre", "first", "mean"]
@@ -48,6 +48,8 @@ without CLS and prompt; `cls` and `lasttoken` take one state."""
 
 _NAMESPACE = uuid.UUID("6a4f3c7e-8f6b-5d0e-9a55-2d3f0f6f7c11")
 _NOT_VECTORS = {"encoder.model"}
+_ABSENT = [("encoder.context", "")]
+"""Fields that are left out of the hash at these values, so that specs from before they were there keep theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ class EncoderSpec:
     its first tokens, and the chunk. `dtype` is that of the forward pass; vectors are
     pooled in float32, have unit length, and are stored as `storage` says. `dim` counts the numbers that are kept of the
     model's vectors. `force_mean` says that means are taken of a model that was not trained for them. `files` is a
-    sha256 over what the tokenizer and the model's configuration say, without what decides no vector.
+    sha256 over what the tokenizer and the model's configuration say, without what decides no vector. `context` is the id
+    of the corpus context that a CDE encoder reads in front of every text, "" without one.
 
     The rest is for late interaction. `multivector` is whether a chunk has several vectors: those of its tokens, without
     the tokens that the model's files say to skip where `skiplist` is "model", clustered to their number divided by
@@ -110,6 +113,7 @@ class EncoderSpec:
     query_expansion: str = "none"
     files: str = ""
     windows: Windows = "window"
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,8 @@ class IndexSpec:
     @property
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON of all that decides vectors."""
-        return _digest({name: value for name, value in _flat(self.to_json()) if name not in _NOT_VECTORS})
+        fields = [field for field in _flat(self.to_json()) if field not in _ABSENT]
+        return _digest({name: value for name, value in fields if name not in _NOT_VECTORS})
 
     def to_json(self) -> dict[str, Any]:
         """Nested JSON values; the form that is stored and shown."""

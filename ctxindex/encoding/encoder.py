@@ -80,6 +80,10 @@ def load_encoder(
         from ctxindex.encoding.late_interaction import LateInteractionEncoder
 
         return LateInteractionEncoder(checkpoint, spec, options, meter)
+    if checkpoint.published is not None:
+        from ctxindex.encoding.cde_published import PublishedCdeEncoder
+
+        return PublishedCdeEncoder(checkpoint, spec, options, meter)
     return LocalEncoder(checkpoint, spec, options, meter)
 
 

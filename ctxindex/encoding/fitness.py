@@ -34,6 +34,8 @@ def require_fit(checkpoint: Checkpoint, method: Method, force_mean: bool) -> Non
     if checkpoint.colbert is not None:
         _require_late_interaction(folder, checkpoint.colbert, method)
         return
+    if (checkpoint.published is not None) != (method == "cde"):
+        _refuse_cde(checkpoint, method)
     if method == "late-interaction":
         raise ModelError(
             f"{folder} gives one vector a text: --method late-interaction needs a model with a vector for every token "
@@ -63,6 +65,18 @@ def require_fit(checkpoint: Checkpoint, method: Method, force_mean: bool) -> Non
             f"{folder} pools by {what}, which is not supported (mean, cls and lasttoken are): "
             "choose another model, or pass --force-mean to take the mean instead"
         )
+
+
+def _refuse_cde(checkpoint: Checkpoint, method: Method) -> None:
+    if checkpoint.published is not None:
+        raise ModelError(
+            f"{checkpoint.folder} is a CDE model, which reads every text behind a context of the corpus: --method "
+            f"{method} cannot use it; leave --method out, or choose another model"
+        )
+    raise ModelError(
+        f"{checkpoint.folder} is no CDE model: --method cde needs one that was trained to read a context of the corpus; "
+        "use --method late or independent, or choose such a model"
+    )
 
 
 def _require_late_interaction(folder: Path, layout: ColbertLayout, method: Method) -> None:

@@ -68,7 +68,8 @@ class EncoderOptions:
     (of the CPU) and `batch_tokens` (the size of a batch) decide nothing beyond rounding, and are no part of a spec.
 
     `join`, `pooling`, `windows`, `owner`, `anchor` (tokens of the document's head) and `anchor_title` are those of
-    `EncoderSpec` and go with the methods `late` and `late-interaction`; `blend` and `isolated` with `late` alone.
+    `EncoderSpec` and go with the methods `late` and `late-interaction`; `blend` and `isolated` with `late` alone. With
+    `cde` all of them go with `windows`, without which chunks are read alone.
     `window_overlap` is the spec's `overlap` where that counts tokens.
 
     The last two are for late interaction: `pool_factor` says by what the vectors of a chunk are reduced, and `skiplist`
@@ -109,8 +110,8 @@ class EncoderOptions:
         values = {**asdict(spec), "window_overlap": window_overlap(spec)}
         values["owner"] = None if spec.owner == "none" else spec.owner
         names = ["method", "max_tokens", "dtype", "force_mean"]
-        names += _WINDOWS if spec.method != "independent" else ()
-        names += _BLEND if spec.method == "late" else ()
+        names += _WINDOWS if spec.join != "none" else ()
+        names += _BLEND if spec.join != "none" and not spec.multivector else ()
         names += _MULTIVECTOR if spec.multivector else ()
         chosen: dict[str, Any] = {name: values[name] for name in names}
         return cls(**chosen, dims=spec.dim, device=device, threads=threads, trust_remote_code=trust_remote_code)
@@ -189,8 +190,10 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> En
             f"--pool-factor and --skiplist are for late interaction; {checkpoint.name} gives one vector a chunk"
         )
     spec = replace(spec, dim=choose_dim(checkpoint, options.dims))
-    if method == "late":
+    if method == "late" or (method == "cde" and options.windows is not None):
         return _blend_spec(_windows_spec(checkpoint, spec, options), options)
+    if method == "cde":
+        _refuse(options, (*_WINDOWS, *_BLEND), "--windows window, full or token-window", "chunks that are read alone")
     _refuse(options, _BLEND, "--method late", method)
     _refuse(options, _WINDOWS, "--method late or late-interaction", method)
     return replace(spec, pooling=text_pooling(checkpoint, force_mean))
