@@ -80,8 +80,8 @@ class EncoderSpec:
     its first tokens, and the chunk. `dtype` is that of the forward pass; vectors are
     pooled in float32, have unit length, and are stored as `storage` says. `dim` counts the numbers that are kept of the
     model's vectors. `force_mean` says that means are taken of a model that was not trained for them. `files` is a
-    sha256 over what the tokenizer and the model's configuration say, without what decides no vector. `context` is the id
-    of the corpus context that a CDE encoder reads in front of every text, "" without one.
+    sha256 over what the tokenizer and the model's configuration say, without what decides no vector. `context` is the
+    id of the corpus context that a CDE encoder reads in front of every text, "" without one.
 
     The rest is for late interaction. `multivector` is whether a chunk has several vectors: those of its tokens, without
     the tokens that the model's files say to skip where `skiplist` is "model", clustered to their number divided by

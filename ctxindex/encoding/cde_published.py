@@ -216,7 +216,7 @@ class PublishedCdeEncoder(LocalEncoder):
             raise ConfigError(
                 f"{self.spec.model} has no vector that stands for no context, since it was never trained without one: "
                 f"make a context with encode_context, of {self.context_size} texts of the corpus; where there is no "
-                "corpus yet, of any texts, and keep it, because vectors of another context cannot be compared with these"
+                "corpus yet, of any texts, and keep it: vectors of another context cannot be compared with these"
             )
         return CorpusContext(np.tile(self._model.null_vector(), (self.context_size, 1)), "null")
 

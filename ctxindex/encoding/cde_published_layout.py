@@ -1,4 +1,4 @@
-"""What the folder of a published CDE checkpoint says: which transformer both stages are, and how they are used. No torch.
+"""What the folder of a published CDE checkpoint says: which transformer its stages are, how they are used. No torch.
 
 The authors' checkpoints (`jxm/cde-small-v1`, `-v2`) are two transformers in one safetensors file and a config.json with
 keys that begin with `transductive_`, their word for what is the corpus context here. The folder holds neither the
@@ -278,8 +278,8 @@ def _tokenizer(folder: Path, kind: str, embedder: str) -> Path:
     found = _fetched(name, _TOKENIZER_FILES)
     if found is None or not (found / "tokenizer.json").is_file():
         raise ModelError(
-            f"{folder} has no tokenizer.json, and that of {name}, which it was trained with, is not on this machine and "
-            f"cannot be had from the hub: download tokenizer.json and tokenizer_config.json of {name} into {folder}"
+            f"{folder} has no tokenizer.json, and that of {name}, which it was trained with, is not on this machine "
+            f"and cannot be had from the hub: download tokenizer.json and tokenizer_config.json of {name} into {folder}"
         )
     return found
 

@@ -194,7 +194,7 @@ class PublishedModel:
 
         for file in weight_files(self.layout.folder):
             with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys() & set(names):
+                for name in set(names).intersection(tensors.keys()):
                     yield name, tensors.get_tensor(name)
 
     def _check(self) -> None:
@@ -212,7 +212,9 @@ class PublishedModel:
         wrong = {
             "missing": sorted(wanted.keys() - found.keys()),
             "unknown": sorted({called[name] for name in found.keys() - wanted.keys()}),
-            "of another size": sorted({called[name] for name in wanted.keys() & found.keys() if wanted[name] != found[name]}),
+            "of another size": sorted(
+                {called[name] for name in wanted.keys() & found.keys() if wanted[name] != found[name]}
+            ),
         }
         if any(wrong.values()):
             said = "; ".join(f"{what}: {_listed(names)}" for what, names in wrong.items() if names)
@@ -374,7 +376,9 @@ def _placed(kind: str, name: str, tensor: torch.Tensor) -> list[tuple[str, torch
     parts = tensor.chunk(3, dim=0)
     if _JOINED not in name or len(parts) != 3:
         return [(name, tensor)]
-    return [(name.replace(_JOINED, f".self_attn.{letter}_proj."), part) for letter, part in zip("qkv", parts, strict=True)]
+    return [
+        (name.replace(_JOINED, f".self_attn.{letter}_proj."), part) for letter, part in zip("qkv", parts, strict=True)
+    ]
 
 
 def _placed_shape(kind: str, name: str, shape: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:

@@ -3,7 +3,8 @@
 A name is looked up in this order: a known short name (`minilm`, `minilm-insent`), a local folder, a model on the hub.
 Weights are safetensors, and no code from a model folder is run unless the user says so. Read are the folders of
 Sentence-Transformers (`modules.json`), bare transformers folders, and those of late-interaction models (`colbert`)
-and of published CDE models (`cde_published_layout`), with what a trained model says of itself (`trained`). Whether a model fits a method is decided in `fitness`.
+and of published CDE models (`cde_published_layout`), with what a trained model says of itself (`trained`). Whether a
+model fits a method is decided in `fitness`.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ class Checkpoint:
     backbone; `trained_tokens` is the `max_seq_length` of the Sentence-Transformers file, a habit of training, None
     where nothing is said. `pooling` is None where the folder does not say. `token_layers` go over every state, `layers`
     over the pooled vector. `method` is what the model was trained for, `colbert` how a late-interaction model is laid
-    out, `published` how a published CDE model is, and `trained` what the folder says of the model's training, None where
-    it says nothing.
+    out, `published` how a published CDE model is, and `trained` what the folder says of the model's training, None
+    where it says nothing.
     """
 
     name: str

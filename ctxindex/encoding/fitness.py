@@ -74,8 +74,8 @@ def _refuse_cde(checkpoint: Checkpoint, method: Method) -> None:
             f"{method} cannot use it; leave --method out, or choose another model"
         )
     raise ModelError(
-        f"{checkpoint.folder} is no CDE model: --method cde needs one that was trained to read a context of the corpus; "
-        "use --method late or independent, or choose such a model"
+        f"{checkpoint.folder} is no CDE model: --method cde needs one that was trained to read a context of the "
+        "corpus; use --method late or independent, or choose such a model"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from ctxindex.encoding import EncoderOptions, load_encoder
+from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
 from ctxindex.encoding.cde_published import CorpusContext, PublishedCdeEncoder, fill_context
+from ctxindex.encoding.cde_published_model import context_positions
 from ctxindex.errors import ConfigError, ModelError, UsageError
 from ctxindex.types import EncodedDocument
 from tests.encoding.stand_in import chunked
-from tests.encoding.tiny import HIDDEN, TEXTS
+from tests.encoding.tiny import HIDDEN, TEXTS, write_json
 from tests.encoding.tiny_cde import CONTEXT, Oracle, Version, save_published
 
 VERSIONS: tuple[Version, ...] = ("v1", "v2")
@@ -43,6 +46,13 @@ def opened(folder: Path, **more: Any) -> PublishedCdeEncoder:
     encoder = load_encoder(str(folder), EncoderOptions(device="cpu", dtype="float32", **more))
     assert isinstance(encoder, PublishedCdeEncoder)
     return encoder.with_context(encoder.encode_context(TEXTS))
+
+
+def variant(encoder: PublishedCdeEncoder, folder: Path, **config: Any) -> Path:
+    """The same checkpoint with other entries in its config.json."""
+    shutil.copytree(encoder.spec.model, folder, dirs_exist_ok=True)
+    write_json(folder / "config.json", {**json.loads((folder / "config.json").read_text()), **config})
+    return folder
 
 
 def test_both_stages_are_as_described(
@@ -87,16 +97,20 @@ def test_the_order_of_the_context_counts_in_v2_alone(
 
 
 def test_v1_rotates_what_stands_behind_the_context_and_nothing_before(
-    tmp_path: Path, folders: dict[Version, Path], encoders: dict[Version, PublishedCdeEncoder]
+    tmp_path: Path, encoders: dict[Version, PublishedCdeEncoder]
 ) -> None:
-    rotated = opened(save_published(tmp_path, "v1", disable_transductive_rotary_embedding=False))
-    np.testing.assert_array_equal(rotated.encode_context(TEXTS).vectors, encoders["v1"].encode_context(TEXTS).vectors)
-    assert np.abs(rotated.encode_queries(QUERIES) - encoders["v1"].encode_queries(QUERIES)).max() > 1e-3
+    plain = encoders["v1"]
+    rotated = opened(variant(plain, tmp_path, disable_transductive_rotary_embedding=False))
+    np.testing.assert_array_equal(rotated.encode_context(TEXTS).vectors, plain.encode_context(TEXTS).vectors)
+    assert np.abs(rotated.encode_queries(QUERIES) - plain.encode_queries(QUERIES)).max() > 1e-3
+    layout = open_checkpoint(plain.spec.model).published
+    assert layout is not None
+    assert context_positions(layout, 3).tolist() == [0] * CONTEXT + list(range(CONTEXT, CONTEXT + 8 + 3))
 
 
 def test_another_context_gives_other_vectors(version: Version, encoders: dict[Version, PublishedCdeEncoder]) -> None:
     encoder = encoders[version]
-    other = encoder.with_context(encoder.encode_context([f"{text} {text}" for text in TEXTS]))
+    other = encoder.with_context(encoder.encode_context([*QUERIES, "12 %", "terminated"]))
     assert other.spec.context != encoder.spec.context
     assert np.abs(other.encode_queries(QUERIES) - encoder.encode_queries(QUERIES)).max() > 1e-3
     same = encoder.with_context(encoder.encode_context(TEXTS))
@@ -114,9 +128,7 @@ def test_no_vector_depends_on_its_batch(version: Version, encoders: dict[Version
     np.testing.assert_allclose(narrow.encode_queries(QUERIES), together[: len(QUERIES)], atol=TOLERANCE)
 
 
-def test_batches_count_what_stands_in_front(
-    folders: dict[Version, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_count_what_stands_in_front(folders: dict[Version, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = opened(folders["v2"], batch_tokens=100)
     sizes: list[int] = []
     backbone = encoder.load()
@@ -180,7 +192,7 @@ def test_without_a_context_there_are_no_vectors(version: Version, folders: dict[
         encoder.encode_queries(QUERIES)
     with pytest.raises(UsageError, match="no vectors without a corpus context"):
         encoder.encode_documents([])
-    with pytest.raises(ConfigError, match="no vector that stands for no context.*of any texts, and keep it"):
+    with pytest.raises(ConfigError, match=r"no vector that stands for no context.*of any texts, and keep it"):
         encoder.with_context(None)
 
 
@@ -197,7 +209,7 @@ def test_a_checkpoint_with_a_null_vector_has_a_null_context(tmp_path: Path) -> N
     ("switch", "how"),
     [
         ({"residual": True}, {"residual": True}),
-        ({"pool_prompt": False}, {"prompt": False}),
+        ({"pool_prompt": False}, {}),
         ({"token_types": "training"}, {"types": (0, 1)}),
     ],
 )
@@ -208,17 +220,17 @@ def test_switches(
     tmp_path: Path,
     encoders: dict[Version, PublishedCdeEncoder],
 ) -> None:
-    encoder = opened(save_published(tmp_path, version, ctxindex=switch))
+    plain = encoders[version]
+    encoder = opened(variant(plain, tmp_path, ctxindex=switch))
     oracle = Oracle(tmp_path, version)
     text = "search_query: which law: that of Delaware?"
-    if how.pop("prompt", True) is False:
+    if "pool_prompt" in switch:
         ids = oracle.ids(text).tolist()
         how = {"skip": ids.index(oracle.ids(":").tolist()[1]) + 1}
         assert encoder.spec.pooling == "no-prompt"
     wanted = oracle.vector(oracle.context(TEXTS), text, **how).numpy()
     vector = encoder.encode_queries([text.removeprefix("search_query: ")])[0]
     np.testing.assert_allclose(vector, wanted, atol=TOLERANCE)
-    plain = encoders[version]
     assert encoder.spec.files != plain.spec.files
     same = np.abs(plain.encode_queries([text.removeprefix("search_query: ")])[0] - vector).max() < 1e-4
     assert same == (version == "v2" and "token_types" in switch)  # ModernBERT has none
@@ -268,10 +280,34 @@ def test_chunks_of_a_document_can_be_read_together(
     assert (again.spec.windows, again.spec.files) == ("window", encoder.spec.files)
 
 
+def test_what_is_longer_than_the_model_reads(
+    version: Version,
+    folders: dict[Version, Path],
+    encoders: dict[Version, PublishedCdeEncoder],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Cut(Oracle):
+        def ids(self, text: str) -> torch.Tensor:
+            ids = super().ids(text)
+            return torch.cat([ids[:63], ids[-1:]]) if len(ids) > 64 else ids
+
+    encoder, oracle = encoders[version], Cut(folders[version], version)
+    long = " ".join(TEXTS * 3)
+    texts = [long, *TEXTS[1:]]
+    context = oracle.context(texts)
+    np.testing.assert_allclose(encoder.encode_context(texts).vectors, context.numpy(), atol=TOLERANCE)
+    wanted = oracle.vector(oracle.context(TEXTS), f"search_query: {long}").numpy()
+    np.testing.assert_allclose(encoder.encode_queries([long])[0], wanted, atol=TOLERANCE)
+    assert "was cut" in caplog.text
+    rows = encoder.document_rows(chunked("a", [long, *TEXTS]))  # a chunk loses nothing: it has several rows
+    assert sum(place.chunk == 0 for row in rows for place in row.places) > 1
+    assert max(row.length for row in rows) <= 64
+
+
 def test_what_goes_with_windows_needs_them(folders: dict[Version, Path]) -> None:
     with pytest.raises(ConfigError, match="--anchor goes with --windows window"):
         load_encoder(str(folders["v1"]), EncoderOptions(device="cpu", anchor=4))
-    with pytest.raises(ModelError, match="a CDE model, .* --method late cannot use it"):
+    with pytest.raises(ModelError, match=r"a CDE model, .* --method late cannot use it"):
         load_encoder(str(folders["v1"]), EncoderOptions(device="cpu", method="late"))
     with pytest.raises(ModelError, match="is no CDE model: --method cde needs one"):
         load_encoder("minilm", EncoderOptions(device="cpu", method="cde"))

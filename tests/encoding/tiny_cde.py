@@ -252,7 +252,7 @@ class Oracle:
             factory: Any = transformers.ModernBertModel
             model = factory(config)
             model.load_state_dict(held)
-            self.stock[stage] = model.double().eval()
+            self.stock[stage] = model.double().eval().requires_grad_(False)
         return self.stock[stage]
 
     def _nomic(self, stage: str, inner: str, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -275,7 +275,9 @@ class Oracle:
         return states
 
     def _normed(self, name: str, rows: torch.Tensor) -> torch.Tensor:
-        return functional.layer_norm(rows, (HIDDEN,), self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"], 1e-12)
+        return functional.layer_norm(
+            rows, (HIDDEN,), self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"], 1e-12
+        )
 
 
 def _rotated(values: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
