@@ -32,7 +32,7 @@ ISOLATED: tuple[Isolated, ...] = get_args(Isolated)
 Join: TypeAlias = Literal["sep", "raw"]
 JOINS: tuple[Join, ...] = get_args(Join)
 
-Windows: TypeAlias = Literal["window", "token-window", "full"]
+Windows: TypeAlias = Literal["window", "token-window", "full", "chunk"]
 WINDOWS: tuple[Windows, ...] = get_args(Windows)
 
 ChunkPooling: TypeAlias = Literal["strict", "inclusive", "authors-compat"]
@@ -48,8 +48,9 @@ without CLS and prompt; `cls` and `lasttoken` take one state."""
 
 _NAMESPACE = uuid.UUID("6a4f3c7e-8f6b-5d0e-9a55-2d3f0f6f7c11")
 _NOT_VECTORS = {"encoder.model"}
-_ABSENT = [("encoder.context", "")]
-"""Fields that are left out of the hash at these values, so that specs from before they were there keep theirs."""
+_LATER = {"encoder.context": ""}
+"""Fields that came later, with the value that says what was before: left out of the fingerprint there, so that an index
+made before is still the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class EncoderSpec:
     """Everything about an encoder that decides its vectors.
 
     `digest` is the sha256 of the weights. `windows` says how a document beyond `max_tokens`, the size of a window with
-    its special tokens, is read: in windows of whole chunks, of tokens, or in one pass of any length. `owner` says which
+    its special tokens, is read: in windows of whole chunks, of tokens, in one pass of any length, or each chunk alone
+    (with the method `cde`; it is then pooled as the model pools any text). `owner` says which
     window a chunk is taken from. `overlap` is what windows share: with the owner "centre" the tokens that each reads
     beyond the chunks it owns, on each side; with `token-window` the tokens that two have in common; else the most
     chunks. `join` says what chunks in a window are: texts of their own with separators in between (`sep`), or spans of
@@ -81,7 +83,8 @@ class EncoderSpec:
     pooled in float32, have unit length, and are stored as `storage` says. `dim` counts the numbers that are kept of the
     model's vectors. `force_mean` says that means are taken of a model that was not trained for them. `files` is a
     sha256 over what the tokenizer and the model's configuration say, without what decides no vector. `context` is the
-    id of the corpus context that a CDE encoder reads in front of every text, "" without one.
+    id of the corpus context that a CDE encoder conditions on, "null" for the model's own stand-in for one, and empty
+    with every other method, and where a CDE model that has no stand-in was not given one yet.
 
     The rest is for late interaction. `multivector` is whether a chunk has several vectors: those of its tokens, without
     the tokens that the model's files say to skip where `skiplist` is "model", clustered to their number divided by
@@ -128,8 +131,8 @@ class IndexSpec:
     @property
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON of all that decides vectors."""
-        fields = [field for field in _flat(self.to_json()) if field not in _ABSENT]
-        return _digest({name: value for name, value in fields if name not in _NOT_VECTORS})
+        decides = ((name, value) for name, value in _flat(self.to_json()) if name not in _NOT_VECTORS)
+        return _digest({name: value for name, value in decides if name not in _LATER or value != _LATER[name]})
 
     def to_json(self) -> dict[str, Any]:
         """Nested JSON values; the form that is stored and shown."""

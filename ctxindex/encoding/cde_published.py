@@ -21,8 +21,8 @@ What follows from how the checkpoints were trained:
 - vectors of different contexts cannot be compared: those of documents and queries must come from one encoder, and its
   `CorpusContext` has to be kept with the vectors.
 
-A document's chunks are read alone, as the model was trained. With `windows` they are read together (late chunking),
-each behind the context too, and each chunk is the mean of its own tokens' states before the output layers.
+A document's chunks are read alone (`windows` "chunk"), as the model was trained. With other windows they are read
+together (late chunking), behind the context too, and a chunk is the mean of its own tokens' states.
 
 Sources: "Contextual Document Embeddings", arXiv 2410.02525; what is published beside the weights.
 """
@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
@@ -42,12 +41,13 @@ from ctxindex.encoding.backbone import Backbone
 from ctxindex.encoding.cde_published_layout import PublishedLayout
 from ctxindex.encoding.cde_published_model import PublishedModel
 from ctxindex.encoding.checkpoint import Checkpoint
+from ctxindex.encoding.corpus_context import NULL, CorpusContext, context_id, drift
 from ctxindex.encoding.head import Head
 from ctxindex.encoding.independent import independent_rows
 from ctxindex.encoding.job import DocumentJob
 from ctxindex.encoding.local import LocalEncoder, Task, Waiting
 from ctxindex.encoding.rows import Frame, Row
-from ctxindex.errors import ConfigError, ModelError, UsageError
+from ctxindex.errors import ConfigError, MismatchError, ModelError, UsageError
 from ctxindex.metering import Meter
 from ctxindex.spec import EncoderSpec
 from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument
@@ -59,17 +59,6 @@ if TYPE_CHECKING:
 
 SEED = 42
 """What fills up a context that is too small where nobody says otherwise, as in mteb's evaluation of these models."""
-
-
-@dataclass(frozen=True, slots=True)
-class CorpusContext:
-    """What a corpus looks like to the model: `vectors` is (texts, hidden) float32, not of unit length.
-
-    `context_id` is a hash of the model and the texts. Vectors can be compared where it is the same.
-    """
-
-    vectors: FloatArray
-    context_id: str
 
 
 def fill_context(vectors: FloatArray, size: int, seed: int = SEED) -> FloatArray:
@@ -118,6 +107,16 @@ class PublishedCdeEncoder(LocalEncoder):
         self._context: CorpusContext | None = None
 
     @property
+    def model_id(self) -> str:
+        """sha256, hex, of the weights and all that decides what they read: what a context is made for."""
+        return hashlib.sha256(f"{self.spec.digest} {self.spec.files}".encode()).hexdigest()
+
+    @property
+    def context(self) -> CorpusContext | None:
+        """The context that this encoder reads with; None before it has one."""
+        return self._context
+
+    @property
     def context_size(self) -> int:
         """How many texts make a context, neither more nor fewer."""
         return self._layout.context_size
@@ -139,8 +138,11 @@ class PublishedCdeEncoder(LocalEncoder):
             )
         drawn = _draw(len(texts), self.context_size, SEED if seed is None else seed)
         used = sorted(set(drawn))
-        vectors = self._context_vectors([texts[number] for number in used])
-        return CorpusContext(vectors[np.searchsorted(used, drawn)], self._context_id([texts[each] for each in drawn]))
+        vectors = self._first_vectors([texts[number] for number in used])[np.searchsorted(used, drawn)]
+        read, prefix = tuple(texts[number] for number in drawn), self.spec.document_prefix
+        reading = {"max_tokens": self.spec.max_tokens, "dtype": self.spec.dtype}
+        name = context_id(self.model_id, read, prefix, **reading)
+        return CorpusContext(name, self.model_id, vectors, prefix=prefix, texts=read)
 
     def with_context(self, context: CorpusContext | None) -> PublishedCdeEncoder:
         """This encoder behind `context`; both share the model in memory.
@@ -148,10 +150,16 @@ class PublishedCdeEncoder(LocalEncoder):
         None is the null context, which only checkpoints trained with sequence dropout have.
 
         Raises:
+            MismatchError: the context was made by another model.
             ConfigError: the context is of another size, or there is no null context.
         """
-        if context is None:
+        if context is None or context.is_null:
             context = self._null_context()
+        if context.model != self.model_id:
+            raise MismatchError(
+                f"the corpus context {context.context_id[:12]} was made by another model than {self.spec.model}: take "
+                "that model, or make the context anew, and with it the index"
+            )
         wanted = self.context_size, self._layout.hidden
         if context.vectors.shape != wanted or not np.isfinite(context.vectors).all():
             raise ConfigError(
@@ -164,6 +172,14 @@ class PublishedCdeEncoder(LocalEncoder):
         encoder._context = context
         encoder._backbone = None
         return encoder
+
+    def drift(self, context: CorpusContext, texts: Sequence[str]) -> float:
+        """How far the corpus that `texts` were drawn from has moved from a context; see `corpus_context.drift`.
+
+        Raises:
+            UsageError: fewer than two texts, here or in the context.
+        """
+        return drift(context.vectors, self._first_vectors(texts))
 
     def encode_documents(self, documents: Iterable[ChunkedDocument]) -> Iterator[EncodedDocument | FailedDocument]:
         """See `Encoder.encode_documents`.
@@ -218,10 +234,10 @@ class PublishedCdeEncoder(LocalEncoder):
                 f"make a context with encode_context, of {self.context_size} texts of the corpus; where there is no "
                 "corpus yet, of any texts, and keep it: vectors of another context cannot be compared with these"
             )
-        return CorpusContext(np.tile(self._model.null_vector(), (self.context_size, 1)), "null")
+        return CorpusContext(NULL, self.model_id, np.tile(self._model.null_vector(), (self.context_size, 1)))
 
-    def _context_vectors(self, texts: Sequence[str]) -> FloatArray:
-        """Rows of the context matrix, (texts, hidden) float32."""
+    def _first_vectors(self, texts: Sequence[str]) -> FloatArray:
+        """What the first stage makes of texts, each behind the document prefix and cut: (texts, hidden) float32."""
         frame = self._frame(self.spec.document_prefix)
         rows: list[Row] = []
         for text, ids in zip(texts, self.tokenizer.ids([frame.lead + text for text in texts]), strict=True):
@@ -236,13 +252,6 @@ class PublishedCdeEncoder(LocalEncoder):
                 raise ModelError(f"there is not enough memory to read a context text of {task.length} tokens")
             means[task.owner] = sums[0] / np.float32(task.length)
         return self._model.context_vectors(means)
-
-    def _context_id(self, texts: Sequence[str]) -> str:
-        """sha256, hex, of all that decides a context's vectors."""
-        spec = self.spec
-        read = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
-        said = [spec.digest, spec.files, spec.document_prefix, spec.max_tokens, spec.dtype, read]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     def _through(self, tasks: Sequence[Task[Waiting]]) -> Iterator[tuple[Task[Waiting], FloatArray | None]]:
         """See `LocalEncoder._through`: what stands in front of a row counts in its batch."""

@@ -1,8 +1,4 @@
-"""The two transformers of a published CDE checkpoint, in the stock classes of transformers; torch comes in here.
-
-Both stages lie in one file under the names of the authors' classes. ModernBERT's tensors are named as the stock class
-names them; NomicBERT's carry the names of the time before it had one, and its query, key and value are one matrix.
-Every tensor of the file must find its place and every place its tensor, or the file is not what it seems.
+"""The two stages of a published CDE checkpoint as networks; torch comes in here.
 
     first stage    text -> states -> mean -> Linear, GELU, Linear -> one row of the context matrix, of any length
     second stage   [context matrix | soft tokens | text] -> states of the text -> (mean) -> Linear, ReLU, Linear
@@ -15,18 +11,16 @@ Attention goes both ways over all of it.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ctxindex.encoding.backbone import out_of_memory_told
-from ctxindex.encoding.cde_published_layout import FIRST, NULL, SECOND, SOFT, PublishedLayout, StageName
+from ctxindex.encoding.cde_published_layout import FIRST, SECOND, SOFT, PublishedLayout, StageName
+from ctxindex.encoding.cde_published_weights import CONTEXT_LAYERS, OUTPUT_LAYERS, PublishedWeights
 from ctxindex.encoding.linear import speed_up
-from ctxindex.encoding.model_files import tensor_names, weight_files
 from ctxindex.encoding.runtime import keep_freed_memory, resolve_device, resolve_dtype, use_threads
-from ctxindex.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -36,27 +30,8 @@ if TYPE_CHECKING:
     from ctxindex.metering import Meter
     from ctxindex.types import FloatArray
 
-_CONTEXT_LAYERS = "first_stage_model.mlp"
-_OUTPUT_LAYERS = "second_stage_model.output_projection"
-
-_NOMIC_NAMES = (
-    (r"^encoder\.layers\.", "layers."),
-    (r"^emb_ln\.", "embeddings.LayerNorm."),
-    (r"\.attn\.out_proj\.", ".self_attn.o_proj."),
-    (r"\.mlp\.fc11\.", ".mlp.up_proj."),
-    (r"\.mlp\.fc12\.", ".mlp.gate_proj."),
-    (r"\.mlp\.fc2\.", ".mlp.down_proj."),
-    (r"\.norm1\.", ".post_attention_layernorm."),
-    (r"\.norm2\.", ".post_mlp_layernorm."),
-)
-_JOINED = ".attn.Wqkv."
-_BUFFERS = ("rotary_emb.inv_freq", "embeddings.position_ids")
-"""What old files may hold and models make themselves."""
-
 _STEP = 16
 """Padded texts are as long as a multiple of it, for the sake of kernels that keep something for every shape."""
-
-_SHOWN = 5
 
 
 class PublishedModel:
@@ -80,7 +55,7 @@ class PublishedModel:
         self._dtype_name, self._device_name, self._threads = dtype, device, threads
         self._second: Any = None
         self._output: Callable[[torch.Tensor], torch.Tensor] | None = None
-        self._checked = False
+        self._weights = PublishedWeights(layout)
 
     @property
     def device(self) -> torch.device:
@@ -113,14 +88,14 @@ class PublishedModel:
         """The rows of the context matrix for the means of first-stage states; both (rows, hidden) float32."""
         import torch
 
-        return self._apply(self._layers(_CONTEXT_LAYERS, torch.nn.functional.gelu), means)
+        return self._apply(self._weights.two_layers(CONTEXT_LAYERS, torch.nn.functional.gelu), means)
 
     def output_vectors(self, means: FloatArray) -> FloatArray:
         """The model's vectors, of any length, for means of second-stage states; both (rows, hidden) float32."""
         import torch
 
         if self._output is None:
-            self._output = self._layers(_OUTPUT_LAYERS, torch.nn.functional.relu)
+            self._output = self._weights.two_layers(OUTPUT_LAYERS, torch.nn.functional.relu)
         made = self._apply(self._output, means)
         return made + means if self.layout.switches.residual else made
 
@@ -129,14 +104,13 @@ class PublishedModel:
         import torch
 
         with torch.inference_mode():
-            made = self._layers(SOFT, torch.nn.functional.relu)(torch.ones(self.layout.hidden))
+            layers = self._weights.two_layers(SOFT, torch.nn.functional.relu)
+            made = layers(torch.ones(self.layout.hidden))
         return made.view(self.layout.soft_tokens, self.layout.hidden)
 
     def null_vector(self) -> FloatArray:
         """The vector that stands for no context, (hidden,) float32, where `layout.null`."""
-        self._check()
-        vector: FloatArray = dict(self._tensors((NULL,)))[NULL].float().numpy()
-        return vector
+        return self._weights.null_vector()
 
     def _apply(self, layers: Callable[[torch.Tensor], torch.Tensor], means: FloatArray) -> FloatArray:
         import torch
@@ -145,84 +119,16 @@ class PublishedModel:
             made: FloatArray = layers(torch.from_numpy(np.ascontiguousarray(means))).numpy()
         return made
 
-    def _layers(self, name: str, activation: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-        """Two linear layers of the file with an activation in between, on the CPU in float32."""
-        from torch.nn import functional
-
-        self._check()
-        names = [f"{name}.{number}.{part}" for number in (0, 2) for part in ("weight", "bias")]
-        held = {key: tensor.float() for key, tensor in self._tensors(names)}
-        first, first_bias, second, second_bias = (held[key] for key in names)
-
-        def apply(values: torch.Tensor) -> torch.Tensor:
-            return functional.linear(activation(functional.linear(values, first, first_bias)), second, second_bias)
-
-        return apply
-
     def _transformer(self, stage: StageName) -> Any:
-        """The transformer of a stage, with its weights, for inference."""
-        from transformers.initialization import no_init_weights
-
+        """The transformer of a stage, for inference, where it is to run."""
         with self.meter.time("model"):
-            self._check()
             if self.device.type == "cpu":
                 use_threads(self._threads)
                 keep_freed_memory()
-            with no_init_weights():
-                model = _stock(self.layout, stage)
-            dtype = resolve_dtype(self._dtype_name)
-            names = [name for name in self._shapes() if name.startswith(stage)]
-            held = {
-                place: part.to(dtype)
-                for name, tensor in self._tensors(names)
-                for place, part in _placed(self.layout.kind, name.removeprefix(stage), tensor)
-            }
-            # Assigned, so that what a model makes itself (rotary frequencies) stays float32 in every precision.
-            model.load_state_dict(held, assign=True)
-            model = model.eval().to(self.device)
+            model = self._weights.transformer(stage, resolve_dtype(self._dtype_name)).to(self.device)
             if self.device.type == "cpu":
                 speed_up(model)
         return model
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name -> shape of all tensors of the checkpoint that are weights."""
-        found = {name: shape for file in weight_files(self.layout.folder) for name, shape in tensor_names(file).items()}
-        return {name: shape for name, shape in found.items() if not name.endswith(_BUFFERS)}
-
-    def _tensors(self, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
-        from safetensors import safe_open
-
-        for file in weight_files(self.layout.folder):
-            with safe_open(file, framework="pt") as tensors:
-                for name in set(names).intersection(tensors.keys()):
-                    yield name, tensors.get_tensor(name)
-
-    def _check(self) -> None:
-        """Refuse a file in which a tensor is missing, left over, or of another shape than its place."""
-        if self._checked:
-            return
-        wanted = {**_around(self.layout), **_wanted(self.layout, FIRST), **_wanted(self.layout, SECOND)}
-        found: dict[str, tuple[int, ...]] = {}
-        called: dict[str, str] = {}
-        for name, shape in self._shapes().items():
-            stage = next((stage for stage in (FIRST, SECOND) if name.startswith(stage)), "")
-            for place, size in _placed_shape(self.layout.kind if stage else "", name.removeprefix(stage), shape):
-                found[stage + place] = size
-                called[stage + place] = name
-        wrong = {
-            "missing": sorted(wanted.keys() - found.keys()),
-            "unknown": sorted({called[name] for name in found.keys() - wanted.keys()}),
-            "of another size": sorted(
-                {called[name] for name in wanted.keys() & found.keys() if wanted[name] != found[name]}
-            ),
-        }
-        if any(wrong.values()):
-            said = "; ".join(f"{what}: {_listed(names)}" for what, names in wrong.items() if names)
-            raise ModelError(
-                f"the weights in {self.layout.folder} are not those of a CDE model on {self.layout.facts.name} as its "
-                f"config.json describes it: {said}"
-            )
-        self._checked = True
 
 
 class _Stage:
@@ -334,60 +240,3 @@ def context_positions(layout: PublishedLayout, tokens: int) -> torch.Tensor:
     if layout.unrotated:
         positions[: layout.context_size] = 0
     return positions
-
-
-def _stock(layout: PublishedLayout, stage: StageName) -> Any:
-    """A transformer of the stock class for the configuration of a stage, with whatever weights."""
-    from transformers import ModernBertConfig, ModernBertModel, NomicBertConfig, NomicBertModel
-
-    values: dict[str, Any] = layout.first if stage == FIRST else layout.second
-    if layout.kind == "modernbert":
-        return ModernBertModel(ModernBertConfig(**values))
-    factory: Any = NomicBertModel
-    return factory(NomicBertConfig(**values), add_pooling_layer=False)
-
-
-def _wanted(layout: PublishedLayout, stage: StageName) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of all tensors of a stage's transformer, made without memory."""
-    import torch
-
-    with torch.device("meta"):
-        held = _stock(layout, stage).state_dict()
-    return {stage + name: tuple(tensor.shape) for name, tensor in held.items()}
-
-
-def _around(layout: PublishedLayout) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the tensors around both transformers."""
-    hidden = layout.hidden
-    shapes: dict[str, tuple[int, ...]] = {NULL: (hidden,)} if layout.null else {}
-    wide = {SOFT: max(1, layout.soft_tokens) * hidden}
-    for name in (_CONTEXT_LAYERS, SOFT, _OUTPUT_LAYERS):
-        for number, size in ((0, hidden), (2, wide.get(name, hidden))):
-            shapes |= {f"{name}.{number}.weight": (size, hidden), f"{name}.{number}.bias": (size,)}
-    return shapes
-
-
-def _placed(kind: str, name: str, tensor: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-    """Where the tensor called `name` goes in the stock class: its names there, and the part of the tensor for each."""
-    if kind != "nomic_bert":
-        return [(name, tensor)]
-    for pattern, own in _NOMIC_NAMES:
-        name = re.sub(pattern, own, name)
-    parts = tensor.chunk(3, dim=0)
-    if _JOINED not in name or len(parts) != 3:
-        return [(name, tensor)]
-    return [
-        (name.replace(_JOINED, f".self_attn.{letter}_proj."), part) for letter, part in zip("qkv", parts, strict=True)
-    ]
-
-
-def _placed_shape(kind: str, name: str, shape: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
-    """As `_placed`, for shapes alone."""
-    import torch
-
-    return [(place, tuple(part.shape)) for place, part in _placed(kind, name, torch.empty(shape, device="meta"))]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -50,7 +50,7 @@ class DocumentRows:
 
         There are no rows where a chunk has no tokens.
         """
-        if self._spec.join == "none":
+        if self._spec.method == "independent" or self._spec.windows == "chunk":
             chunks = self._alone(source, frame.lead)
             rows = list(independent_rows(chunks, frame, self._pooling)) if all(map(len, chunks)) else []
             return rows, sum(map(len, chunks))

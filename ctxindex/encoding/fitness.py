@@ -34,12 +34,18 @@ def require_fit(checkpoint: Checkpoint, method: Method, force_mean: bool) -> Non
     if checkpoint.colbert is not None:
         _require_late_interaction(folder, checkpoint.colbert, method)
         return
-    if (checkpoint.published is not None) != (method == "cde"):
-        _refuse_cde(checkpoint, method)
+    if checkpoint.published is not None:
+        _require_cde(folder, method)
+        return
     if method == "late-interaction":
         raise ModelError(
             f"{folder} gives one vector a text: --method late-interaction needs a model with a vector for every token "
             "(ColBERT); use --method late or independent, or choose such a model"
+        )
+    if method == "cde":
+        raise ModelError(
+            f"{folder} reads no corpus context: --method cde needs a model with two stages (CDE); use --method late or "
+            "independent, or choose such a model"
         )
     if method == "late" and checkpoint.facts.causal:
         raise ModelError(
@@ -67,16 +73,12 @@ def require_fit(checkpoint: Checkpoint, method: Method, force_mean: bool) -> Non
         )
 
 
-def _refuse_cde(checkpoint: Checkpoint, method: Method) -> None:
-    if checkpoint.published is not None:
+def _require_cde(folder: Path, method: Method) -> None:
+    if method != "cde":
         raise ModelError(
-            f"{checkpoint.folder} is a CDE model, which reads every text behind a context of the corpus: --method "
+            f"{folder} is a published CDE model, which reads every text behind a context of its corpus: --method "
             f"{method} cannot use it; leave --method out, or choose another model"
         )
-    raise ModelError(
-        f"{checkpoint.folder} is no CDE model: --method cde needs one that was trained to read a context of the "
-        "corpus; use --method late or independent, or choose such a model"
-    )
 
 
 def _require_late_interaction(folder: Path, layout: ColbertLayout, method: Method) -> None:

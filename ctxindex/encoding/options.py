@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from ctxindex.encoding.checkpoint import Checkpoint
 from ctxindex.encoding.colbert import ColbertLayout, query_length
+from ctxindex.encoding.corpus_context import NULL
 from ctxindex.encoding.fitness import (
     choose_dim,
     choose_window,
@@ -68,8 +69,8 @@ class EncoderOptions:
     (of the CPU) and `batch_tokens` (the size of a batch) decide nothing beyond rounding, and are no part of a spec.
 
     `join`, `pooling`, `windows`, `owner`, `anchor` (tokens of the document's head) and `anchor_title` are those of
-    `EncoderSpec` and go with the methods `late` and `late-interaction`; `blend` and `isolated` with `late` alone. With
-    `cde` all of them go with `windows`, without which chunks are read alone.
+    `EncoderSpec` and go with the methods `late`, `late-interaction` and `cde`; `blend` and `isolated` with `late` and
+    `cde`. `windows` "chunk" is for `cde` alone, and what published CDE models do where nothing is said.
     `window_overlap` is the spec's `overlap` where that counts tokens.
 
     The last two are for late interaction: `pool_factor` says by what the vectors of a chunk are reduced, and `skiplist`
@@ -110,8 +111,11 @@ class EncoderOptions:
         values = {**asdict(spec), "window_overlap": window_overlap(spec)}
         values["owner"] = None if spec.owner == "none" else spec.owner
         names = ["method", "max_tokens", "dtype", "force_mean"]
-        names += _WINDOWS if spec.join != "none" else ()
-        names += _BLEND if spec.join != "none" and not spec.multivector else ()
+        if spec.windows == "chunk":
+            names += ["windows"]
+        elif spec.method != "independent":
+            names += _WINDOWS
+            names += () if spec.multivector else _BLEND
         names += _MULTIVECTOR if spec.multivector else ()
         chosen: dict[str, Any] = {name: values[name] for name in names}
         return cls(**chosen, dims=spec.dim, device=device, threads=threads, trust_remote_code=trust_remote_code)
@@ -181,7 +185,12 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> En
         dtype=options.dtype or DEFAULT_DTYPE,
         force_mean=force_mean,
         files=checkpoint.files,
+        context=NULL if method == "cde" and checkpoint.published is None else "",
     )
+    if checkpoint.published is not None and options.windows is None:
+        options = replace(options, windows="chunk")  # as it was trained
+    if options.windows == "chunk":
+        return _alone_spec(checkpoint, spec, options)
     if checkpoint.colbert is not None:
         _refuse(options, _BLEND, "--method late", method)
         return _multivector_spec(_windows_spec(checkpoint, spec, options), checkpoint.colbert, options)
@@ -190,13 +199,21 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> En
             f"--pool-factor and --skiplist are for late interaction; {checkpoint.name} gives one vector a chunk"
         )
     spec = replace(spec, dim=choose_dim(checkpoint, options.dims))
-    if method == "late" or (method == "cde" and options.windows is not None):
+    if method in ("late", "cde"):
         return _blend_spec(_windows_spec(checkpoint, spec, options), options)
-    if method == "cde":
-        _refuse(options, (*_WINDOWS, *_BLEND), "--windows window, full or token-window", "chunks that are read alone")
     _refuse(options, _BLEND, "--method late", method)
     _refuse(options, _WINDOWS, "--method late or late-interaction", method)
     return replace(spec, pooling=text_pooling(checkpoint, force_mean))
+
+
+def _alone_spec(checkpoint: Checkpoint, spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:
+    """Each chunk in a window of its own: what `independent` is without a corpus context."""
+    if spec.method != "cde":
+        raise ConfigError("--windows chunk goes with --method cde; without a corpus context it is --method independent")
+    names = (*_BLEND, *_MULTIVECTOR, *(name for name in _WINDOWS if name != "windows"))
+    _refuse(options, names, "other --windows", "chunk")
+    pooling = text_pooling(checkpoint, options.force_mean)
+    return replace(spec, dim=choose_dim(checkpoint, options.dims), windows="chunk", pooling=pooling)
 
 
 def _windows_spec(checkpoint: Checkpoint, spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:

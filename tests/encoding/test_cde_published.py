@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 import torch
 
 from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
-from ctxindex.encoding.cde_published import CorpusContext, PublishedCdeEncoder, fill_context
+from ctxindex.encoding.cde_published import PublishedCdeEncoder, fill_context
 from ctxindex.encoding.cde_published_model import context_positions
-from ctxindex.errors import ConfigError, ModelError, UsageError
+from ctxindex.encoding.corpus_context import CorpusContext
+from ctxindex.errors import ConfigError, MismatchError, ModelError, UsageError
 from ctxindex.types import EncodedDocument
 from tests.encoding.stand_in import chunked
 from tests.encoding.tiny import HIDDEN, TEXTS, write_json
@@ -61,14 +63,13 @@ def test_both_stages_are_as_described(
     encoder, oracle = encoders[version], Oracle(folders[version], version)
     context = encoder.encode_context(TEXTS)
     expected = oracle.context(TEXTS)
-    assert (context.vectors.dtype, context.vectors.shape) == (np.float32, (CONTEXT, HIDDEN))
+    assert (context.vectors.dtype, context.vectors.shape) == (np.dtype(np.float32), (CONTEXT, HIDDEN))
     np.testing.assert_allclose(context.vectors, expected.numpy(), atol=TOLERANCE)
     assert not np.allclose(np.linalg.norm(context.vectors, axis=1), 1, atol=0.05)  # no unit vectors
     vectors = encoder.encode_queries(QUERIES)
     wanted = [oracle.vector(expected, f"search_query: {query}").numpy() for query in QUERIES]
     np.testing.assert_allclose(vectors, wanted, atol=TOLERANCE)
-    documents = {each.document.doc_id: each for each in encoder.encode_documents([chunked("a", TEXTS)])}
-    encoded = documents["a"]
+    (encoded,) = encoder.encode_documents([chunked("a", TEXTS)])
     assert isinstance(encoded, EncodedDocument)
     wanted = [oracle.vector(expected, f"search_document: {text}").numpy() for text in TEXTS]
     np.testing.assert_allclose(encoded.vectors, wanted, atol=TOLERANCE)
@@ -76,7 +77,7 @@ def test_both_stages_are_as_described(
 
 def test_the_spec_says_what_it_is(version: Version, encoders: dict[Version, PublishedCdeEncoder]) -> None:
     spec = encoders[version].spec
-    assert (spec.method, spec.pooling, spec.join, spec.max_tokens) == ("cde", "inclusive", "none", 64)
+    assert (spec.method, spec.pooling, spec.windows, spec.max_tokens) == ("cde", "inclusive", "chunk", 64)
     assert (spec.query_prefix, spec.document_prefix) == ("search_query: ", "search_document: ")
     again = load_encoder(spec.model, EncoderOptions.of(spec, "cpu"))
     assert again.spec.context == ""
@@ -91,7 +92,7 @@ def test_the_order_of_the_context_counts_in_v2_alone(
 ) -> None:
     encoder = encoders[which]
     context = encoder.encode_context(TEXTS)
-    turned = encoder.with_context(CorpusContext(context.vectors[::-1], "turned"))
+    turned = encoder.with_context(replace(context, context_id="turned", vectors=context.vectors[::-1]))
     difference = np.abs(turned.encode_queries(QUERIES) - encoder.encode_queries(QUERIES)).max()
     assert least <= difference <= most
 
@@ -148,14 +149,15 @@ def test_the_context_has_exactly_the_size_of_training(
     version: Version, encoders: dict[Version, PublishedCdeEncoder]
 ) -> None:
     encoder = encoders[version]
+    context = encoder.encode_context(TEXTS)
     for texts in (TEXTS[:-1], [*TEXTS, "one more"], []):
         with pytest.raises(ConfigError, match=rf"trained with a context of {CONTEXT} texts, and here are {len(texts)}"):
             encoder.encode_context(texts)
     for rows in (CONTEXT - 1, CONTEXT + 1):
         with pytest.raises(ConfigError, match=rf"{CONTEXT} vectors of {HIDDEN} .* fill_context"):
-            encoder.with_context(CorpusContext(np.ones((rows, HIDDEN), dtype=np.float32), "wrong"))
+            encoder.with_context(replace(context, vectors=np.ones((rows, HIDDEN), dtype=np.float32)))
     with pytest.raises(ConfigError, match="finite"):
-        encoder.with_context(CorpusContext(np.full((CONTEXT, HIDDEN), np.nan, dtype=np.float32), "wrong"))
+        encoder.with_context(replace(context, vectors=np.full((CONTEXT, HIDDEN), np.nan, dtype=np.float32)))
     with pytest.raises(UsageError, match="nothing in the context's text ' '"):
         encoder.encode_context([*TEXTS[:-1], " "])
 
@@ -172,6 +174,23 @@ def test_a_seed_samples_and_repeats(encoders: dict[Version, PublishedCdeEncoder]
     assert len(np.unique(many.vectors, axis=0)) == CONTEXT
     with pytest.raises(UsageError, match="at least one text"):
         encoder.encode_context([], seed=3)
+
+
+def test_a_context_can_be_kept_and_is_its_models_own(
+    encoders: dict[Version, PublishedCdeEncoder], tmp_path: Path
+) -> None:
+    encoder = encoders["v1"]
+    made = encoder.encode_context(TEXTS)
+    made.save(tmp_path)
+    read = encoder.with_context(CorpusContext.load(tmp_path))
+    assert read.spec == encoder.spec
+    assert read.context is not None
+    assert read.context.texts == tuple(TEXTS)
+    np.testing.assert_array_equal(read.encode_queries(QUERIES), encoder.encode_queries(QUERIES))
+    with pytest.raises(MismatchError, match="made by another model"):
+        encoders["v2"].with_context(made)
+    assert encoder.drift(made, TEXTS) < 1e-3
+    assert encoder.drift(made, ["a", "a b", "b"]) > encoder.drift(made, TEXTS[:4])
 
 
 def test_filling_a_context() -> None:
@@ -305,11 +324,11 @@ def test_what_is_longer_than_the_model_reads(
 
 
 def test_what_goes_with_windows_needs_them(folders: dict[Version, Path]) -> None:
-    with pytest.raises(ConfigError, match="--anchor goes with --windows window"):
+    with pytest.raises(ConfigError, match="--anchor goes with other --windows, not with chunk"):
         load_encoder(str(folders["v1"]), EncoderOptions(device="cpu", anchor=4))
-    with pytest.raises(ModelError, match=r"a CDE model, .* --method late cannot use it"):
+    with pytest.raises(ModelError, match=r"a published CDE model, .* --method late cannot use it"):
         load_encoder(str(folders["v1"]), EncoderOptions(device="cpu", method="late"))
-    with pytest.raises(ModelError, match="is no CDE model: --method cde needs one"):
+    with pytest.raises(ModelError, match="reads no corpus context: --method cde needs"):
         load_encoder("minilm", EncoderOptions(device="cpu", method="cde"))
 
 

@@ -17,8 +17,8 @@ from ctxindex.encoding.cde_published import PublishedCdeEncoder
 from ctxindex.encoding.cde_published_layout import Switches, read_published
 from ctxindex.errors import ModelError
 from ctxindex.spec import ChunkerSpec, EncoderSpec, IndexSpec
-from tests.encoding.tiny import TEXTS, write_json
-from tests.encoding.tiny_cde import CONTEXT, HIDDEN, Oracle, save_published
+from tests.encoding.tiny import HIDDEN, TEXTS, write_json
+from tests.encoding.tiny_cde import CONTEXT, Oracle, save_published
 
 NULL = "second_stage_model.sequence_dropout_null_embedding"
 

@@ -6,6 +6,7 @@ itself and computes in float64, one text at a time: NomicBERT in a few lines of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -161,7 +162,7 @@ def _modern_tensors(vocabulary: int, layers: int) -> dict[str, torch.Tensor]:
 
 
 def _matrix(rows: int, columns: int) -> torch.Tensor:
-    return torch.randn(rows, columns) * columns**-0.5
+    return torch.randn(rows, columns) / math.sqrt(columns)
 
 
 def _norm(name: str) -> dict[str, torch.Tensor]:
@@ -237,7 +238,7 @@ class Oracle:
 
     def _layers(self, name: str, values: torch.Tensor, activation: Any) -> torch.Tensor:
         held = self.tensors
-        inner = activation(values @ held[f"{name}.0.weight"].T + held[f"{name}.0.bias"])
+        inner: torch.Tensor = activation(values @ held[f"{name}.0.weight"].T + held[f"{name}.0.bias"])
         return inner @ held[f"{name}.2.weight"].T + held[f"{name}.2.bias"]
 
     def _modern(self, stage: str, inner: str) -> Any:

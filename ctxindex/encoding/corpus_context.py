@@ -1,0 +1,212 @@
+"""The corpus context of a CDE encoder: which texts it is made of, what the encoder has made of them, and its name.
+
+A vector means something only together with the context that it was made in. So a context is made once, from a sample
+of the corpus, and frozen: documents that come later are read with the same one. Its `context_id` is part of the spec of
+every encoder that reads with it.
+
+The sample must not depend on the order in which documents come. Every document has a place given by a hash of the seed
+and its `doc_id`, and so has every chunk in its document; those with the first places are taken. By document, no second
+chunk of a document is taken before all documents have given one, so that one long manual does not fill the context.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from ctxindex.encoding.model_files import read_object
+from ctxindex.errors import ConfigError, ModelError, UsageError
+from ctxindex.types import ChunkedDocument
+
+if TYPE_CHECKING:
+    from ctxindex.types import FloatArray
+
+Sampling: TypeAlias = Literal["by_document", "uniform_chunk"]
+SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
+"""How a context is drawn: documents first and a chunk of each, or chunks wherever they stand."""
+
+NULL = "null"
+"""The `context_id` of the model's own stand-in for a context: what it reads with where there is no corpus."""
+
+_FORMAT = 1
+_MANIFEST = "context.json"
+_ARRAYS = "context.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class ContextChunk:
+    """One text of a sample: chunk number `ordinal` of the document `doc_id`."""
+
+    doc_id: str
+    ordinal: int
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class CorpusContext:
+    """What a CDE encoder conditions on; frozen.
+
+    `vectors` is (C, width) float32: what the first stage makes of each text, not normalised and no search vectors;
+    without rows in the null context. `layers` is (layers, 2, heads, C, head size) float32: the keys and values that
+    the second stage looks at, or None where the encoder makes them itself. `model` names the model by a hash of its
+    files, `prefix` is what the texts were read behind.
+    """
+
+    context_id: str
+    model: str
+    vectors: FloatArray
+    layers: FloatArray | None = None
+    prefix: str = ""
+    texts: tuple[str, ...] = ()
+
+    @property
+    def is_null(self) -> bool:
+        """Whether this is the model's stand-in for a context."""
+        return self.context_id == NULL
+
+    @property
+    def size(self) -> int:
+        """How many texts it is made of."""
+        return len(self.vectors)
+
+    def save(self, folder: Path) -> None:
+        """Write the context to `folder`, which is made: context.json (what it is made of) and context.safetensors.
+
+        Raises:
+            ModelError: it cannot be written.
+        """
+        from safetensors.numpy import save_file
+
+        values = {"format": _FORMAT, **asdict(_Manifest(self.context_id, self.model, self.prefix, self.texts))}
+        arrays = {"vectors": self.vectors} | ({} if self.layers is None else {"layers": self.layers})
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _ARRAYS)
+            text = json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+            (folder / _MANIFEST).write_text(text, encoding="utf-8", errors="surrogatepass")
+        except OSError as error:
+            raise ModelError(f"cannot write the corpus context to {folder}: {error}") from None
+
+    @classmethod
+    def load(cls, folder: Path) -> CorpusContext:
+        """The inverse of `save`.
+
+        Raises:
+            ModelError: there is no context, or it is damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        values = read_object(folder / _MANIFEST)
+        if values.pop("format", None) != _FORMAT:
+            raise ModelError(f"{folder / _MANIFEST} is not in format {_FORMAT}: it is of another ctxindex")
+        try:
+            arrays = load_file(folder / _ARRAYS)
+            made = _Manifest(**{**values, "texts": tuple(values["texts"])})
+            found = cls(made.context_id, made.model, arrays["vectors"], arrays.get("layers"), made.prefix, made.texts)
+        except (OSError, SafetensorError, KeyError, TypeError) as error:
+            raise ModelError(f"the corpus context in {folder} is damaged: {error}") from None
+        if len(found.texts) != found.size:
+            raise ModelError(f"the corpus context in {folder} is damaged: its two files do not belong together")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    context_id: str
+    model: str
+    prefix: str
+    texts: tuple[str, ...]
+
+
+def context_id(model: str, texts: Sequence[str], prefix: str, **reading: Any) -> str:
+    """The name of a context: sha256, hex, of the model, the texts in order, and how they are read."""
+    said = {"format": _FORMAT, "model": model, "texts": list(texts), "prefix": prefix, **reading}
+    canonical = json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def sample_context(
+    documents: Iterable[ChunkedDocument], size: int, seed: int = 0, policy: Sampling = "by_document"
+) -> list[ContextChunk]:
+    """Draw `size` chunks, or all there are, none of them twice; the same ones in whatever order documents come.
+
+    Chunks of blanks alone are passed over. Documents are read once and are not kept, but for what may be drawn.
+
+    Raises:
+        ConfigError: a size below 1, or an unknown policy.
+    """
+    if size < 1:
+        raise ConfigError(f"a corpus context has 1 text or more, not {size}")
+    if policy not in SAMPLINGS:
+        raise ConfigError(f"a corpus context is drawn by {' or '.join(SAMPLINGS)}, not {policy}")
+    if policy == "uniform_chunk":
+        chunks = (chunk for document in documents for chunk in _candidates(document, seed))
+        return [one for *_, one in heapq.nsmallest(size, chunks, key=_order)]
+    drawn: list[tuple[str, str, list[_Candidate]]] = []
+    for document in documents:
+        doc_id = document.document.doc_id
+        chunks_of = heapq.nsmallest(size, _candidates(document, seed), key=_order)
+        if chunks_of:
+            drawn.append((_place(seed, doc_id), doc_id, chunks_of))
+        if len(drawn) >= 2 * size:  # enough documents: each gives one chunk at most
+            drawn = [(place, name, chunks[:1]) for place, name, chunks in heapq.nsmallest(size, drawn, key=_order)]
+    drawn.sort(key=_order)
+    longest = max((len(chunks) for *_, chunks in drawn), default=0)
+    rounds = [chunks[number][-1] for number in range(longest) for *_, chunks in drawn if number < len(chunks)]
+    return rounds[:size]
+
+
+_Candidate: TypeAlias = tuple[str, str, int, ContextChunk]
+"""Place, document and number of a chunk, and the chunk."""
+
+
+def _candidates(source: ChunkedDocument, seed: int) -> Iterable[_Candidate]:
+    doc_id = source.document.doc_id
+    for chunk in source.chunks:
+        if chunk.text.strip():
+            one = ContextChunk(doc_id, chunk.ordinal, chunk.text)
+            yield _place(seed, doc_id, chunk.ordinal), doc_id, chunk.ordinal, one
+
+
+def _order(entry: tuple[Any, ...]) -> tuple[Any, ...]:
+    return entry[:-1]
+
+
+def _place(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def drift(frozen: FloatArray, fresh: FloatArray) -> float:
+    """How far a corpus has moved from its context: the distance of two means, in units of what sampling alone does.
+
+    With unit rows, let S be the variance within both samples, summed over all numbers of a vector. Two samples of n and
+    m texts of one corpus have means whose squared distance is S (1/n + 1/m) on average; the result is the root of the
+    squared distance divided by that. About 1 means that the corpus is still the one sampled; above 2, a new context is
+    worth its price.
+
+    Args:
+        frozen: vectors of the first stage, (n, width) float32, of the context's own texts.
+        fresh: the same of a new sample, (m, width).
+
+    Raises:
+        UsageError: fewer than two texts in one of them.
+    """
+    if min(len(frozen), len(fresh)) < 2:
+        raise UsageError("to tell a corpus that moved from chance takes two texts or more on both sides")
+    one, other = (
+        np.asarray(part, np.float64) / np.linalg.norm(part, axis=1, keepdims=True) for part in (frozen, fresh)
+    )
+    distance = float(((one.mean(axis=0) - other.mean(axis=0)) ** 2).sum())
+    within = sum(float(((part - part.mean(axis=0)) ** 2).sum()) for part in (one, other))
+    noise = within / (len(one) + len(other) - 2) * (1 / len(one) + 1 / len(other))
+    if noise <= np.finfo(np.float32).eps ** 2:  # all texts of a sample say the same
+        return 0.0 if distance <= np.finfo(np.float32).eps else float("inf")
+    return float(np.sqrt(distance / noise))
