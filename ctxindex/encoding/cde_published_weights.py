@@ -109,7 +109,7 @@ class PublishedWeights:
         """Refuse a file in which a tensor is missing, left over, or of another shape than its place."""
         if self._checked:
             return
-        wanted = {**_around(self._layout), **_wanted(self._layout, FIRST), **_wanted(self._layout, SECOND)}
+        wanted = wanted_shapes(self._layout)
         found: dict[str, tuple[int, ...]] = {}
         called: dict[str, str] = {}
         for name, shape in self._shapes().items():
@@ -133,6 +133,11 @@ class PublishedWeights:
         self._checked = True
 
 
+def wanted_shapes(layout: PublishedLayout) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor of a checkpoint; those of the transformers as the stock classes call them."""
+    return {**_around(layout), **_inside(layout, FIRST), **_inside(layout, SECOND)}
+
+
 def _stock(layout: PublishedLayout, stage: StageName) -> Any:
     """A transformer of the stock class for the configuration of a stage, with whatever weights."""
     from transformers import ModernBertConfig, ModernBertModel, NomicBertConfig, NomicBertModel
@@ -144,7 +149,7 @@ def _stock(layout: PublishedLayout, stage: StageName) -> Any:
     return factory(NomicBertConfig(**values), add_pooling_layer=False)
 
 
-def _wanted(layout: PublishedLayout, stage: StageName) -> dict[str, tuple[int, ...]]:
+def _inside(layout: PublishedLayout, stage: StageName) -> dict[str, tuple[int, ...]]:
     """Name -> shape of all tensors of a stage's transformer, made without memory."""
     import torch
 

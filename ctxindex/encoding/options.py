@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeVar
 
 from ctxindex.encoding.checkpoint import Checkpoint
 from ctxindex.encoding.colbert import ColbertLayout, query_length
-from ctxindex.encoding.corpus_context import NULL
 from ctxindex.encoding.fitness import (
     choose_dim,
     choose_window,
@@ -185,7 +184,6 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> En
         dtype=options.dtype or DEFAULT_DTYPE,
         force_mean=force_mean,
         files=checkpoint.files,
-        context=NULL if method == "cde" and checkpoint.published is None else "",
     )
     if checkpoint.published is not None and options.windows is None:
         options = replace(options, windows="chunk")  # as it was trained

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
 from ctxindex.encoding.cde_published import PublishedCdeEncoder
 from ctxindex.encoding.cde_published_layout import Switches, read_published
+from ctxindex.encoding.cde_published_weights import wanted_shapes
 from ctxindex.errors import ModelError
 from ctxindex.spec import ChunkerSpec, EncoderSpec, IndexSpec
 from tests.encoding.tiny import HIDDEN, TEXTS, write_json
@@ -92,6 +95,20 @@ def test_what_both_were_published_with_is_known(
     ids = {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"}
     mine, own = config(**layout.second).to_dict(), config().to_dict()
     assert {key for key in own if mine[key] != own[key]} <= ids
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "millions"),
+    [("nomic-ai/nomic-bert-2048", 30528, 281), ("answerdotai/ModernBERT-base", 50368, 306)],
+)
+def test_both_have_as_many_parameters_as_were_published(
+    name: str, words: int, millions: int, v1: Path, tmp_path: Path
+) -> None:
+    layout = read_published(changed(v1, tmp_path, embedder=name))
+    assert layout is not None
+    stages = {stage: {**getattr(layout, stage), "vocab_size": words} for stage in ("first", "second")}
+    shapes = wanted_shapes(replace(layout, soft_tokens=8, **stages))
+    assert round(sum(math.prod(shape) for shape in shapes.values()) / 1e6) == millions
 
 
 def test_weights_of_another_size_are_refused_with_their_names(v2: Path, tmp_path: Path) -> None:
