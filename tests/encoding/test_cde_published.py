@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
 from ctxindex.encoding.cde_published import PublishedCdeEncoder, fill_context
@@ -193,21 +195,27 @@ def test_a_context_can_be_kept_and_is_its_models_own(
     assert encoder.drift(made, ["a", "a b", "b"]) > encoder.drift(made, TEXTS[:4])
 
 
-def test_filling_a_context() -> None:
-    vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
-    np.testing.assert_array_equal(fill_context(vectors, 3), vectors)
-    filled = fill_context(vectors, 8, seed=1)
-    assert sorted(np.unique(filled, axis=0, return_counts=True)[1].tolist()) == [2, 3, 3]
-    np.testing.assert_array_equal(filled, fill_context(vectors, 8, seed=1))
-    assert len(np.unique(fill_context(vectors, 2), axis=0)) == 2
+@given(count=st.integers(1, 12), size=st.integers(1, 30), seed=st.integers(0, 9))
+def test_filling_a_context(count: int, size: int, seed: int) -> None:
+    vectors = np.arange(2 * count, dtype=np.float32).reshape(count, 2)
+    filled = fill_context(vectors, size, seed)
+    assert (filled.shape, filled.dtype) == ((size, 2), vectors.dtype)
+    np.testing.assert_array_equal(filled, fill_context(vectors, size, seed))
+    taken = [int((filled == row).all(axis=1).sum()) for row in vectors]
+    assert max(taken) - min(taken) <= 1  # none twice while another is not there at all
+    if count == size:
+        np.testing.assert_array_equal(filled, vectors)
+
+
+def test_nothing_fills_no_context() -> None:
     with pytest.raises(UsageError, match="at least one text"):
-        fill_context(vectors[:0], 2)
+        fill_context(np.empty((0, 2), dtype=np.float32), 2)
 
 
 def test_without_a_context_there_are_no_vectors(version: Version, folders: dict[Version, Path]) -> None:
     encoder = load_encoder(str(folders[version]), EncoderOptions(device="cpu"))
     assert isinstance(encoder, PublishedCdeEncoder)
-    with pytest.raises(UsageError, match=rf"pass {CONTEXT} texts of the corpus to encode_context"):
+    with pytest.raises(UsageError, match=rf"pass {CONTEXT} texts of the corpus to its encoder's encode_context"):
         encoder.encode_queries(QUERIES)
     with pytest.raises(UsageError, match="no vectors without a corpus context"):
         encoder.encode_documents([])
