@@ -222,8 +222,8 @@ class PublishedCdeEncoder(LocalEncoder):
     def _require_context(self) -> CorpusContext:
         if self._context is None:
             raise UsageError(
-                f"{self.spec.model} makes no vectors without a corpus context: in Python, pass {self.context_size} texts "
-                "of the corpus to its encoder's encode_context, and what that gives to with_context"
+                f"{self.spec.model} makes no vectors without a corpus context: in Python, pass {self.context_size} "
+                "texts of the corpus to its encoder's encode_context, and what that gives to with_context"
             )
         return self._context
 

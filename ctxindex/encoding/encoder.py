@@ -60,7 +60,8 @@ def load_encoder(
     Without a name it is the model that comes with ctxindex, or `minilm` where there is none (`default_model`).
 
     Files are read and the weights' digest is checked here, and a precision is chosen where none is given; the network
-    is loaded with the first forward pass.
+    is loaded with the first forward pass. A published CDE model encodes nothing before it is given a corpus context
+    (`ctxindex.encoding.cde_published`).
 
     Raises:
         ModelError: the model cannot be found or used.

@@ -106,8 +106,8 @@ def test_both_have_as_many_parameters_as_were_published(
 ) -> None:
     layout = read_published(changed(v1, tmp_path, embedder=name))
     assert layout is not None
-    stages = {stage: {**getattr(layout, stage), "vocab_size": words} for stage in ("first", "second")}
-    shapes = wanted_shapes(replace(layout, soft_tokens=8, **stages))
+    first, second = ({**stage, "vocab_size": words} for stage in (layout.first, layout.second))
+    shapes = wanted_shapes(replace(layout, soft_tokens=8, first=first, second=second))
     assert round(sum(math.prod(shape) for shape in shapes.values()) / 1e6) == millions
 
 
