@@ -90,7 +90,7 @@ class CorpusContext:
             folder.mkdir(parents=True, exist_ok=True)
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _ARRAYS)
             text = json.dumps(values, ensure_ascii=False, indent=2) + "\n"
-            (folder / _MANIFEST).write_text(text, encoding="utf-8", errors="surrogatepass")
+            (folder / _MANIFEST).write_text(text, encoding="utf-8")
         except OSError as error:
             raise ModelError(f"cannot write the corpus context to {folder}: {error}") from None
 
@@ -130,7 +130,7 @@ def context_id(model: str, texts: Sequence[str], prefix: str, **reading: Any) ->
     """The name of a context: sha256, hex, of the model, the texts in order, and how they are read."""
     said = {"format": _FORMAT, "model": model, "texts": list(texts), "prefix": prefix, **reading}
     canonical = json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def sample_context(
