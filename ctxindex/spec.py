@@ -86,8 +86,8 @@ class EncoderSpec:
     vectors are pooled in float32, have unit length, and are stored as `storage` says. `dim` counts the numbers that are
     kept of the model's vectors. `force_mean` says that means are taken of a model that was not trained for them.
     `files` is a sha256 over what the tokenizer and the model's configuration say, without what decides no vector.
-    `context` is the id of the corpus context that the encoder conditions on, "null" for the model's own stand-in for
-    one, and empty with every method but `cde`.
+    `context` is the id of the corpus context that a CDE encoder conditions on, "null" for the model's own stand-in for
+    one, and empty with every other method, and where a CDE model that has no stand-in was not given one yet.
 
     The rest is for late interaction. `multivector` is whether a chunk has several vectors: those of its tokens, without
     the tokens that the model's files say to skip where `skiplist` is "model", then clustered to their number divided by

@@ -2,8 +2,9 @@
 
 A name is looked up in this order: a known short name (`minilm`, `minilm-insent`), a local folder, a model on the hub.
 Weights are safetensors, and no code from a model folder is run unless the user says so. Read are the folders of
-Sentence-Transformers (`modules.json`), bare transformers folders, and those of late-interaction models (`colbert`),
-with what a trained model says of itself (`trained`). Whether a model fits a method is decided in `fitness`.
+Sentence-Transformers (`modules.json`), bare transformers folders, and those of late-interaction models (`colbert`)
+and of published CDE models (`cde_published_layout`), with what a trained model says of itself (`trained`). Whether a
+model fits a method is decided in `fitness`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ctxindex.encoding.backbones import BackboneFacts, read_backbone
+from ctxindex.encoding.cde_published_layout import PREFIXES, PublishedLayout, read_published
 from ctxindex.encoding.cde_settings import FIRST_STAGE, NativeCde, read_cde, require_second_stage
 from ctxindex.encoding.colbert import ColbertLayout, read_colbert
 from ctxindex.encoding.known_models import (
@@ -41,7 +43,7 @@ from ctxindex.encoding.trained import FILE, TrainedSettings, read_settings
 from ctxindex.errors import ModelError
 from ctxindex.spec import Method
 
-Kind: TypeAlias = Literal["sentence-transformers", "transformers", "late-interaction"]
+Kind: TypeAlias = Literal["sentence-transformers", "transformers", "late-interaction", "cde"]
 
 _TASKS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 """Names that a task's prompt may have, as in `encode_query` and `encode_document` of sentence-transformers."""
@@ -92,8 +94,8 @@ class Checkpoint:
     backbone; `trained_tokens` is the `max_seq_length` of the Sentence-Transformers file, a habit of training, None
     where nothing is said. `pooling` is None where the folder does not say. `token_layers` go over every state, `layers`
     over the pooled vector. `method` is what the model was trained for, `colbert` how a late-interaction model is laid
-    out, `cde` the settings of a model with two stages, whose second one this is, and `trained` what the folder says of
-    the model's training, None where it says nothing.
+    out, `cde` the settings of a model with two stages, whose second one this is, `published` how a published CDE model
+    is laid out, and `trained` what the folder says of the model's training, None where it says nothing.
     """
 
     name: str
@@ -114,6 +116,12 @@ class Checkpoint:
     colbert: ColbertLayout | None = None
     trained: TrainedSettings | None = None
     cde: NativeCde | None = None
+    published: PublishedLayout | None = None
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of the tokenizer."""
+        return self.backbone if self.published is None else self.published.tokenizer
 
     @cached_property
     def digest(self) -> str:
@@ -167,12 +175,14 @@ class Checkpoint:
         Raises:
             ModelError: a file cannot be read.
         """
-        tokenizer = read_object(self.backbone / "tokenizer.json")
+        tokenizer = read_object(self.tokenizer / "tokenizer.json")
         config = read_object(self.backbone / "config.json")
         said = [
             {key: value for key, value in tokenizer.items() if key not in _NOT_IN_TOKENIZER},
             {key: value for key, value in config.items() if key not in _NOT_IN_CONFIG},
         ]
+        if self.published is not None:
+            said.append(self.published.described())
         canonical = json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -194,6 +204,9 @@ def read_checkpoint(folder: Path, name: str, *, trust_remote_code: bool = False)
     Raises:
         ModelError: it is of a layout that cannot be used; the message says what to do.
     """
+    published = read_published(folder)
+    if published is not None:
+        return _published(folder, name, published)
     colbert = read_colbert(folder)
     entries = read_entries(folder)
     backbone = colbert.backbone if colbert else _backbone_folder(folder, entries)
@@ -227,6 +240,26 @@ def read_checkpoint(folder: Path, name: str, *, trust_remote_code: bool = False)
     if not entries:
         return Checkpoint(**found, dim=facts.hidden, kind="transformers")
     return Checkpoint(**found, **_read_modules(folder, entries, facts))
+
+
+def _published(folder: Path, name: str, layout: PublishedLayout) -> Checkpoint:
+    """A published CDE model, which has all it needs besides the prefixes in its layout."""
+    settings = read_object(folder / "config_sentence_transformers.json", missing_ok=True)
+    query, document = (_prompt(settings, task) or PREFIXES[task] for task in _TASKS)
+    return Checkpoint(
+        name=name,
+        folder=folder,
+        backbone=folder,
+        dim=layout.hidden,
+        max_tokens=layout.max_tokens,
+        query_prefix=query,
+        document_prefix=document,
+        facts=layout.facts,
+        kind="cde",
+        pooling=PoolingFacts("mean", include_prompt=layout.switches.pool_prompt),
+        method="cde",
+        published=layout,
+    )
 
 
 def _trained(folder: Path, *, multivector: bool) -> TrainedSettings | None:

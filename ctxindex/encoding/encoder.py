@@ -62,7 +62,7 @@ def load_encoder(
 
     Files are read and the weights' digest is checked here, and a precision is chosen where none is given; the network
     is loaded with the first forward pass. A CDE model reads with its null context until it is given another one
-    (`CdeEncoder.with_context`).
+    (`CdeEncoder.with_context`); a published one has none, and encodes nothing before.
 
     Raises:
         ModelError: the model cannot be found or used.
@@ -82,6 +82,10 @@ def load_encoder(
         from ctxindex.encoding.late_interaction import LateInteractionEncoder
 
         return LateInteractionEncoder(checkpoint, spec, options, meter)
+    if checkpoint.published is not None:
+        from ctxindex.encoding.cde_published import PublishedCdeEncoder
+
+        return PublishedCdeEncoder(checkpoint, spec, options, meter)
     if spec.method == "cde":
         from ctxindex.encoding.cde import CdeEncoder
 

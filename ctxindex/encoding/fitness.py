@@ -37,6 +37,9 @@ def require_fit(checkpoint: Checkpoint, method: Method, force_mean: bool) -> Non
     if checkpoint.colbert is not None:
         _require_late_interaction(folder, checkpoint.colbert, method)
         return
+    if checkpoint.published is not None:
+        _require_cde(folder, method)
+        return
     if method == "late-interaction":
         raise ModelError(
             f"{folder} gives one vector a text: --method late-interaction needs a model with a vector for every token "
@@ -70,6 +73,14 @@ def require_fit(checkpoint: Checkpoint, method: Method, force_mean: bool) -> Non
         raise ModelError(
             f"{folder} pools by {what}, which is not supported (mean, cls and lasttoken are): "
             "choose another model, or pass --force-mean to take the mean instead"
+        )
+
+
+def _require_cde(folder: Path, method: Method) -> None:
+    if method != "cde":
+        raise ModelError(
+            f"{folder} is a published CDE model, which reads every text behind a context of its corpus: --method "
+            f"{method} cannot use it; leave --method out, or choose another model"
         )
 
 

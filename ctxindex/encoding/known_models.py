@@ -52,7 +52,7 @@ KNOWN_MODELS = (
     KnownModel(
         "perplexity-ai/pplx-embed-context-v1-0.6b", "late", 1024, 32768, "bidirectional Qwen3 trained for context", True
     ),
-    KnownModel("jxm/cde-small-v2", "cde", 768, 512, "conditions on a sample of the corpus", True),
+    KnownModel("jxm/cde-small-v2", "cde", 768, 512, "conditions on a sample of the corpus, English, prefixes"),
 )
 
 

@@ -75,7 +75,7 @@ class LocalEncoder:
         backbone: Backbone | None = None,
     ) -> None:
         self.spec = spec
-        self.tokenizer = ModelTokenizer(checkpoint.backbone, lower_case=checkpoint.lower_case)
+        self.tokenizer = ModelTokenizer(checkpoint.tokenizer, lower_case=checkpoint.lower_case)
         self._head = Head(checkpoint.layers, spec.dim)
         self._pooling = text_pooling(checkpoint, spec.force_mean)
         self._rows = DocumentRows(self.tokenizer, spec, self._pooling)

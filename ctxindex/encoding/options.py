@@ -67,7 +67,8 @@ class EncoderOptions:
 
     `join`, `pooling`, `windows`, `owner`, `anchor` (tokens of the document's head), `anchor_title`, `blend` and
     `isolated` are those of `EncoderSpec` and go with the methods `late`, `late-interaction` and `cde`; `windows`
-    "chunk" with `cde` alone. `window_overlap` is the spec's `overlap` where that counts tokens.
+    "chunk" with `cde` alone: it is what published CDE models do where nothing is said. `window_overlap` is the spec's
+    `overlap` where that counts tokens.
 
     The last two are for late interaction: `pool_factor` says by what the vectors of a chunk are reduced, and `skiplist`
     whether the tokens that the model's files name are left out ("model") or kept ("none").
@@ -180,8 +181,10 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> En
         dtype=options.dtype or DEFAULT_DTYPE,
         force_mean=force_mean,
         files=checkpoint.files,
-        context=NULL_CONTEXT if method == "cde" else "",
+        context=NULL_CONTEXT if method == "cde" and checkpoint.published is None else "",
     )
+    if checkpoint.published is not None and options.windows is None:
+        options = replace(options, windows="chunk")  # as it was trained
     if options.windows == "chunk":
         return _alone_spec(checkpoint, spec, options)
     if checkpoint.colbert is not None:
@@ -201,7 +204,7 @@ def _alone_spec(checkpoint: Checkpoint, spec: EncoderSpec, options: EncoderOptio
     """Each chunk in a window of its own: what `independent` is without a corpus context."""
     if spec.method != "cde":
         raise ConfigError("--windows chunk goes with --method cde; without a corpus context it is --method independent")
-    names = (*_BLEND, *_MULTIVECTOR, *(name for name in _WINDOWS if name != "windows"))
+    names = (*_MULTIVECTOR, *(name for name in _WINDOWS if name != "windows"))
     _refuse(options, names, "other --windows", "chunk")
     pooling = text_pooling(checkpoint, options.force_mean)
     return replace(spec, dim=choose_dim(checkpoint, options.dims), windows="chunk", pooling=pooling)

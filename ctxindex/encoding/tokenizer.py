@@ -60,7 +60,7 @@ class ModelTokenizer:
         self._counted: dict[str, Ids] = {}
         if lower_case:
             _lower(self._tokenizer)
-        names = special_tokens(folder)
+        names = {"pad_token": "[PAD]", **special_tokens(folder)}  # some folders of BERT name none
         head, tail = _frame_ids(self._tokenizer)
         self.cls_id = head[0] if head else None
         self.sep_id = tail[-1] if tail else self._id(names, "sep_token", "eos_token")

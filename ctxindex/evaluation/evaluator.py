@@ -233,7 +233,7 @@ def chunker_of(spec: ChunkerSpec, model: str | None, *, trust_remote_code: bool 
         ConfigError: the chunker's settings cannot be used.
     """
     checkpoint = open_checkpoint(model or default_model(), trust_remote_code=trust_remote_code)
-    return load_chunker(spec, ModelTokenizer(checkpoint.backbone, lower_case=checkpoint.lower_case))
+    return load_chunker(spec, ModelTokenizer(checkpoint.tokenizer, lower_case=checkpoint.lower_case))
 
 
 def _held(stored: Stored, corpora: Sequence[Corpus]) -> Cache:
