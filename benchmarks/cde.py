@@ -1,6 +1,7 @@
 """What a corpus context costs: documents encoded with one, beside plain late chunking with the same weights.
 
-    python benchmarks/cde.py [FOLDER] [--model minilm] [--documents N] [--context 512] [--dtype NAME] [--repeat K]
+    python benchmarks/cde.py [FOLDER] [--model minilm] [--documents N] [--context 512] [--repeat K]
+                             [--dtype auto|bfloat16|float32]
 
 FOLDER holds .txt files (default: the bundled contracts). Both encoders are in one process and read the same chunks of
 128 tokens, in turns, a batch at a time; what counts is the processor time of this process, so that a busy machine
