@@ -51,7 +51,7 @@ NULL_CONTEXT = "null"
 
 _NAMESPACE = uuid.UUID("6a4f3c7e-8f6b-5d0e-9a55-2d3f0f6f7c11")
 _NOT_VECTORS = {"encoder.model"}
-_LATER = {"encoder.context": ""}
+LATER = {"encoder.context": ""}
 """Fields that came later, with the value that says what was before: left out of the fingerprint there, so that an index
 made before is still the same."""
 
@@ -136,7 +136,7 @@ class IndexSpec:
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON of all that decides vectors."""
         decides = ((name, value) for name, value in _flat(self.to_json()) if name not in _NOT_VECTORS)
-        return _digest({name: value for name, value in decides if name not in _LATER or value != _LATER[name]})
+        return _digest({name: value for name, value in decides if name not in LATER or value != LATER[name]})
 
     def to_json(self) -> dict[str, Any]:
         """Nested JSON values; the form that is stored and shown."""

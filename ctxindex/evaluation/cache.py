@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ctxindex import __version__
 from ctxindex.encoding.runtime import cache_folder
 from ctxindex.errors import ConfigError
-from ctxindex.spec import FORMAT_VERSION, EncoderSpec
+from ctxindex.spec import FORMAT_VERSION, LATER, EncoderSpec
 from ctxindex.types import ChunkedDocument
 
 if TYPE_CHECKING:
@@ -180,7 +180,8 @@ def default_folder() -> Path:
 
 def fingerprint(spec: EncoderSpec) -> str:
     """sha256 of everything about an encoder that decides vectors, and of our version; where its files lie does not."""
-    return _digest([*CODE, {**asdict(spec), "model": None}])
+    values = {name: value for name, value in asdict(spec).items() if (f"encoder.{name}", value) not in LATER.items()}
+    return _digest([*CODE, {**values, "model": None}])
 
 
 def key_of(document: ChunkedDocument) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from safetensors.numpy import save_file
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.errors import ConfigError
 from ctxindex.evaluation import Configuration
-from ctxindex.evaluation.cache import DiskCache, Kept, MemoryCache, default_folder, fingerprint, key_of
+from ctxindex.evaluation.cache import CODE, DiskCache, Kept, MemoryCache, default_folder, fingerprint, key_of
 from ctxindex.evaluation.evaluator import Evaluator
 from ctxindex.spec import EncoderSpec
 from ctxindex.types import Chunk, ChunkedDocument, Document
@@ -93,6 +95,13 @@ def test_a_model_may_move_and_a_version_of_ours_may_not(monkeypatch: pytest.Monk
     assert fingerprint(replace(SPEC, model="/elsewhere")) == before
     monkeypatch.setattr("ctxindex.evaluation.cache.CODE", ("99",))
     assert fingerprint(SPEC) != before
+
+
+def test_a_field_that_came_later_changes_no_key_where_it_says_nothing() -> None:
+    given = {name: value for name, value in asdict(SPEC).items() if name != "context"}
+    canonical = json.dumps([*CODE, given | {"model": None}], ensure_ascii=False, sort_keys=True)
+    assert fingerprint(SPEC) == hashlib.sha256(canonical.encode()).hexdigest()
+    assert fingerprint(replace(SPEC, context="null")) != fingerprint(SPEC)
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "junk", "header", "foreign", "folder"])
