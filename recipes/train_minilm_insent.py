@@ -61,7 +61,7 @@ def plan(seed: int, steps: int) -> Plan:
             documents=6,
             windows=3,
             queries=6,
-            clozes=3,
+            clozes=2,
             learning_rate=1e-4,
             freeze_embeddings=True,
             precision="bfloat16",
