@@ -284,7 +284,7 @@ def test_a_question_that_the_model_cannot_read_finds_nothing(people: Path, tmp_p
     [
         (["nowhere"], 2, "nowhere"),
         ([], 2, "DATASET"),
-        (["people", "--method", "cde"], 2, "'cde' is no method"),
+        (["people", "--method", "colbert"], 2, "'colbert' is no method"),
         (["people", "--method", "late-interaction"], 4, "late-interaction"),
         (["people", "--compare", "late+title"], 2, "+title"),
         (["people", "--method", "independent", "--anchor", "16"], 2, "--anchor"),
