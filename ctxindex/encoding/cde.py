@@ -70,7 +70,9 @@ class FirstStage(LocalEncoder):
             batch_tokens=options.batch_tokens,
             force_mean=True,
         )
-        return cls(checkpoint, make_spec(checkpoint, chosen), chosen, meter, backbone)
+        # The mean over all tokens whatever the folder says of pooling, which is what its own vectors are made by.
+        spec = replace(make_spec(checkpoint, chosen), pooling="inclusive", force_mean=True)
+        return cls(checkpoint, spec, chosen, meter, backbone)
 
     def mean_states(self, texts: Sequence[str]) -> FloatArray:
         """The mean of the last states of each text, (texts, width) float32, not normalised.

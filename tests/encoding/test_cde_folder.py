@@ -143,6 +143,34 @@ def test_everything_in_the_folder_decides_who_it_is(made: Path, folder: Path) ->
     assert len(seen) == 3
 
 
+def test_its_own_tensors_decide_who_it_is_wherever_the_weights_lie(base: Path, tmp_path: Path) -> None:
+    """Older folders have the transformer in 0_Transformer."""
+    older = Path(shutil.copytree(base, tmp_path / "older"))
+    (older / "0_Transformer").mkdir()
+    for file in [one for one in older.iterdir() if one.is_file() and not one.name.endswith("modules.json")]:
+        if not file.name.startswith("config_sentence"):
+            file.rename(older / "0_Transformer" / file.name)
+    modules = json.loads((older / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (older / "modules.json").write_text(json.dumps(modules))
+    folder = make_native_cde(str(older), tmp_path / "cde")
+    assert open_checkpoint(str(folder)).backbone != folder
+    before = open_checkpoint(str(folder)).digest
+    tensors = load_file(folder / "cde.safetensors")
+    save_file(tensors | {"bias": tensors["bias"] + 1}, folder / "cde.safetensors")
+    assert open_checkpoint(str(folder)).digest != before
+
+
+def test_the_first_stage_is_the_mean_over_all_tokens_whatever_it_says_of_pooling(folder: Path) -> None:
+    before = opened(folder).encode_context(TEXTS).vectors
+    file = folder / "first_stage" / "1_Pooling" / "config.json"
+    said = json.loads(file.read_text())
+    assert said.get("include_prompt", True)
+    for other in ({"include_prompt": False}, {"pooling_mode": "cls"}):
+        file.write_text(json.dumps({**said, **other}))
+        assert np.array_equal(opened(folder).encode_context(TEXTS).vectors, before)
+
+
 def changed(**values: Any) -> Callable[[Path], object]:
     text = json.dumps({**asdict(NativeCde()), **values})
     return lambda folder: (folder / "cde.json").write_text(text)
