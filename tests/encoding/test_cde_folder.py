@@ -176,6 +176,14 @@ def changed(**values: Any) -> Callable[[Path], object]:
     return lambda folder: (folder / "cde.json").write_text(text)
 
 
+def with_tensors(**tensors: torch.Tensor) -> Callable[[Path], object]:
+    def spoil(folder: Path) -> None:
+        file = folder / "cde.safetensors"
+        save_file(load_file(file) | tensors, file)
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -188,6 +196,11 @@ def changed(**values: Any) -> Callable[[Path], object]:
         (lambda folder: (folder / "cde.safetensors").unlink(), "cannot read"),
         (lambda folder: (folder / "cde.safetensors").write_bytes(b"?"), "cannot read"),
         (lambda folder: save_file({"null": torch.zeros(3)}, folder / "cde.safetensors"), "has no tensor"),
+        (with_tensors(null=torch.full((HIDDEN,), torch.nan)), "null has values that are not numbers"),
+        (with_tensors(bias=torch.tensor([torch.inf, 0.0])), "bias has values that are not numbers"),
+        (with_tensors(null=torch.zeros(HIDDEN, 1)), "do not fit"),
+        (with_tensors(null=torch.zeros(HIDDEN, dtype=torch.int64)), "do not fit"),
+        (with_tensors(**{"projection.weight": torch.tensor(1.0)}), "do not fit"),
         (lambda folder: shutil.rmtree(folder / "first_stage"), "no model folder"),
     ],
 )
@@ -233,7 +246,7 @@ def test_an_encoder_comes_back_from_its_spec(options: dict[str, Any], made: Path
     restored = restore_encoder(stored, device="cpu", context=context)
     assert restored.spec == stored
     assert restore_encoder(encoder.spec, device="cpu").spec == encoder.spec
-    with pytest.raises(MismatchError, match="context: index"):
+    with pytest.raises(MismatchError, match=r"is the one that built this index.*the model's null context: give"):
         restore_encoder(stored, device="cpu")
     with pytest.raises(MismatchError, match="reads none"):
         restore_encoder(load_encoder("minilm").spec, context=context)
@@ -246,6 +259,35 @@ def test_a_context_of_another_model_is_refused(made: Path, folder: Path) -> None
     save_file(tensors | {"null": tensors["null"] + 1}, folder / "cde.safetensors")
     with pytest.raises(MismatchError, match="made by another model"):
         opened(folder).with_context(context)
+
+
+def test_a_context_that_does_not_fit_is_refused(made: Path) -> None:
+    encoder = opened(made)
+    context = encoder.encode_context(TEXTS)
+    vectors, layers = context.vectors, context.layers
+    assert layers is not None
+    nowhere = np.full_like(layers, np.nan)
+    for wrong in (vectors[:0], vectors[:, :-1], vectors[0], np.full_like(vectors, np.inf)):
+        with pytest.raises(ConfigError, match="finite numbers"):
+            encoder.with_context(replace(context, vectors=wrong, layers=None))
+    for other in (layers[:1], layers[:, :1], layers[:, :, :1], layers[:, :, :, :-1], layers[..., :-1], nowhere):
+        with pytest.raises(ConfigError, match="make it with encode_context"):
+            encoder.with_context(replace(context, layers=other))
+
+
+def test_a_first_stage_of_another_width_is_told(folder: Path) -> None:
+    with_tensors(**{"projection.weight": torch.ones(HIDDEN, HIDDEN + 1)})(folder)
+    with pytest.raises(ModelError, match=f"vectors of {HIDDEN} numbers, and the second was made for {HIDDEN + 1}"):
+        opened(folder).encode_context(TEXTS)
+
+
+def test_drift_is_from_a_context_of_the_same_model_and_counts_texts_once(made: Path) -> None:
+    encoder = opened(made)
+    context = encoder.encode_context(TEXTS)
+    moved = encoder.drift(context, TEXTS[:3])
+    assert encoder.drift(encoder.encode_context(TEXTS * 2), TEXTS[:3] * 3) == pytest.approx(moved, rel=1e-4)
+    with pytest.raises(MismatchError, match="made by another model"):
+        encoder.drift(replace(context, model="another"), TEXTS)
 
 
 def test_a_context_without_layers_is_read_again(made: Path) -> None:
