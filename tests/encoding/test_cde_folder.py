@@ -224,8 +224,33 @@ def test_what_is_no_base_or_no_new_folder_is_refused(made: Path, base: Path, tmp
     with pytest.raises(UsageError, match="is there already"):
         make_native_cde(str(base), made)
     pooled = save_sentence_transformer(tmp_path / "cls", pooling="cls")
-    with pytest.raises(ModelError, match="pools by the state of CLS"):
+    with pytest.raises(ModelError, match="pools by the state of CLS") as told:
         make_native_cde(str(pooled), tmp_path / "new")
+    assert "--force-mean" not in str(told.value)
+    assert "mean-pooled" in str(told.value)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_copy_that_fails_half_way_is_removed(
+    base: Path, there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "new"
+    if there:
+        out.mkdir()
+    copied: list[object] = []
+    copyfile = shutil.copyfile
+
+    def filling(*files: Any, **more: Any) -> Any:
+        copied.append(files)
+        if len(copied) > 3:
+            raise OSError("no space left")
+        return copyfile(*files, **more)
+
+    monkeypatch.setattr(shutil, "copyfile", filling)
+    with pytest.raises(ModelError, match=r"cannot write .*no space left"):
+        make_native_cde(str(base), out)
+    assert out.exists() == there
+    assert not there or not any(out.iterdir())
 
 
 def test_a_method_needs_its_model(base: Path, made: Path) -> None:

@@ -163,12 +163,9 @@ def test_independent_vectors_agree_and_take_no_context(folder: Path, tmp_path: P
         assert "independent" in str(report.context.note)
 
 
-def test_windows_of_one_chunk_take_no_context(opened: Open) -> None:
-    with opened() as index:
-        index.ingest(text="words", doc_id="a")
-        spec = index.spec.encoder
-        assert _why_no_context(spec) is None
-        note = _why_no_context(replace(spec, method="cde", windows="chunk", context="null"))
+def test_windows_of_one_chunk_take_no_context(minilm_late: LocalEncoder) -> None:
+    assert _why_no_context(minilm_late.spec) is None
+    note = _why_no_context(replace(minilm_late.spec, method="cde", windows="chunk", context="null"))
     assert "--windows chunk" in str(note)
 
 
