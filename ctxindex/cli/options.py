@@ -23,7 +23,7 @@ Decorator = Callable[[Command], Command]
 
 CHUNKS = "Chunks"
 MODEL = "Model"
-CONTEXT = "Context (methods late and late-interaction)"
+CONTEXT = "Context (methods late, late-interaction and cde)"
 INTERACTION = "Late interaction"
 STORE = "Store"
 SOURCES = "Sources"
@@ -186,7 +186,8 @@ _ENCODER = (
         CONTEXT,
         "--windows",
         type=click.Choice(WINDOWS),
-        help="Of long documents; token-window: with --join raw; full: rotary models.  [default: window]",
+        help="Of long documents; token-window: with --join raw; full: rotary models; chunk: with --method cde, each "
+        "chunk alone, in the context of its corpus only.  [default: window]",
     ),
     _option(
         CONTEXT,

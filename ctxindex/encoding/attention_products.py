@@ -263,16 +263,21 @@ def _differentiable() -> Any:
     return PackedProducts
 
 
-def _weights(rows: HeadRows, block: Block, reach: int | None, *, shifted: bool) -> torch.Tensor:
-    """2^s of a block, (its batch, queries, keys); `shifted` takes the maximum off the scores first."""
+def _weights(rows: HeadRows, block: Block, reach: int | None, *, shifted: bool, again: bool = False) -> torch.Tensor:
+    """2^s of a block, (its batch, queries, keys); `shifted` takes the maximum off the scores first.
+
+    The maximum is kept in `rows.peak`. `again` takes it from there: what is saved for a gradient is never written to.
+    """
     import torch
 
     weights = torch.bmm(rows.query[block.batch, block.queries], rows.key[block.batch, block.keys].transpose(1, 2))
     if shifted:
         rows.hide(weights, block, reach, -math.inf)
-        peak = torch.amax(weights, dim=-1, keepdim=True, out=rows.peak[block.batch, block.queries])
-        # Finite limits: a query that sees no key at all gets zeros, as from torch's own attention.
-        weights.sub_(peak.clamp_(min=-_MOST))
+        peak = rows.peak[block.batch, block.queries]
+        if not again:
+            # Finite limits: a query that sees no key at all gets zeros, as from torch's own attention.
+            torch.amax(weights, dim=-1, keepdim=True, out=peak).clamp_(min=-_MOST)
+        weights.sub_(peak)
     weights.exp2_()
     if not shifted:
         rows.hide(weights, block, reach, 0.0)
@@ -301,7 +306,7 @@ def _differentiate(
     shares = (given * rows.result).sum(dim=-1, keepdim=True)
     for block in blocks(rows.query, reach):
         batch, asked, seen = block.batch, block.queries, block.keys
-        weights = _weights(rows, block, reach, shifted=shifted).div_(rows.total[batch, asked])
+        weights = _weights(rows, block, reach, shifted=shifted, again=True).div_(rows.total[batch, asked])
         of_value[batch, seen] += torch.bmm(weights.transpose(1, 2), given[batch, asked])
         of_scores = torch.bmm(given[batch, asked], rows.value[batch, seen].transpose(1, 2))
         of_scores.sub_(shares[batch, asked]).mul_(weights)

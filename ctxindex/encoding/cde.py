@@ -28,9 +28,7 @@ windows of one chunk it is in that of its corpus alone.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -40,12 +38,13 @@ from ctxindex.encoding.backbone import Backbone
 from ctxindex.encoding.cde_model import ContextParts, SecondStage, load_parts
 from ctxindex.encoding.cde_settings import TENSORS, NativeCde
 from ctxindex.encoding.checkpoint import Checkpoint
-from ctxindex.encoding.corpus_context import CorpusContext, context_id, drift
+from ctxindex.encoding.context_encoder import ContextEncoder
+from ctxindex.encoding.corpus_context import CorpusContext, context_id
 from ctxindex.encoding.head import Head
 from ctxindex.encoding.local import LocalEncoder, Task
 from ctxindex.encoding.options import EncoderOptions, make_spec
 from ctxindex.encoding.pooling import MeanPool
-from ctxindex.errors import MismatchError, ModelError, UsageError
+from ctxindex.errors import ConfigError, ModelError, UsageError
 from ctxindex.metering import Meter
 from ctxindex.spec import NULL_CONTEXT, EncoderSpec
 from ctxindex.types import Chunk, ChunkedDocument, Document
@@ -70,7 +69,9 @@ class FirstStage(LocalEncoder):
             batch_tokens=options.batch_tokens,
             force_mean=True,
         )
-        return cls(checkpoint, make_spec(checkpoint, chosen), chosen, meter, backbone)
+        # The mean over all tokens whatever the folder says of pooling, which is what its own vectors are made by.
+        spec = replace(make_spec(checkpoint, chosen), pooling="inclusive", force_mean=True)
+        return cls(checkpoint, spec, chosen, meter, backbone)
 
     def mean_states(self, texts: Sequence[str]) -> FloatArray:
         """The mean of the last states of each text, (texts, width) float32, not normalised.
@@ -114,13 +115,12 @@ class OutputHead(Head):
         return super().__call__(finished)
 
 
-class CdeEncoder(LocalEncoder):
+class CdeEncoder(ContextEncoder):
     """Implements `Encoder` with a native CDE model; with the null context, until `with_context` gives it another."""
 
     def __init__(self, checkpoint: Checkpoint, spec: EncoderSpec, options: EncoderOptions, meter: Meter) -> None:
         super().__init__(checkpoint, spec, options, meter)
         self._options = options
-        self._context: CorpusContext | None = None
         self._shared = _Shared(checkpoint)
         if self._shared.settings.output_head:
             self._head = OutputHead(checkpoint, spec.dim, self._shared)
@@ -129,16 +129,6 @@ class CdeEncoder(LocalEncoder):
     def settings(self) -> NativeCde:
         """What the model says of itself."""
         return self._shared.settings
-
-    @property
-    def model_id(self) -> str:
-        """sha256, hex, of both stages and all that decides what they read: what a context is made for."""
-        return hashlib.sha256(f"{self.spec.digest} {self.spec.files}".encode()).hexdigest()
-
-    @property
-    def context(self) -> CorpusContext | None:
-        """The context that this encoder reads with; None for the null context."""
-        return self._context
 
     def encode_context(self, texts: Sequence[str]) -> CorpusContext:
         """Make a context of a sample of the corpus (`sample_context`): any number of texts, in any order.
@@ -151,40 +141,39 @@ class CdeEncoder(LocalEncoder):
             raise UsageError("a corpus context is made of one text or more; without a corpus, leave the context out")
         first = self._first_stage()
         vectors = first.mean_states(texts)
+        if vectors.shape[1] != self._width:
+            raise ModelError(
+                f"the first stage of {self.spec.model} makes vectors of {vectors.shape[1]} numbers, and the second was "
+                f"made for {self._width}: put the first stage back that the model was made with"
+            )
         prefix = first.spec.document_prefix
         reading = {"max_tokens": first.spec.max_tokens, "dtype": first.spec.dtype}
         name = context_id(self.model_id, texts, prefix, **reading)
-        return CorpusContext(name, self.model_id, vectors, self._read(vectors), prefix, tuple(texts))
+        return CorpusContext(name, self.model_id, vectors, self._read(vectors), prefix, tuple(texts), reading)
 
     def null_context(self) -> CorpusContext:
         """The model's own stand-in for a context, as `with_context(None)` takes it."""
-        width = self._shared.parts().projection[0].shape[1]
-        return CorpusContext(NULL_CONTEXT, self.model_id, np.empty((0, width), dtype=np.float32), self._read(None))
+        nothing = np.empty((0, self._width), dtype=np.float32)
+        return CorpusContext(NULL_CONTEXT, self.model_id, nothing, self._read(None))
 
     def with_context(self, context: CorpusContext | None) -> CdeEncoder:
         """The same encoder, and the same model in memory, reading with that context; None is the null context.
 
         Raises:
             MismatchError: the context was made by another model.
+            ConfigError: its arrays are of other shapes than the model reads, or have values that are not numbers.
+            ModelError: the model's own tensors cannot be read.
         """
-        if context is not None and context.model != self.model_id:
-            raise MismatchError(
-                f"the corpus context {context.context_id[:12]} was made by another model than {self.spec.model}: take "
-                "that model, or make the context anew, and with it the index"
-            )
-        other = copy(self)
-        other._context = None if context is None or context.is_null else context
-        other._backbone = None
-        other.spec = replace(self.spec, context=NULL_CONTEXT if other._context is None else other._context.context_id)
-        return other
+        if context is not None:
+            self._require_own(context)
+        if context is None or context.is_null:
+            return self._reading_with(None, NULL_CONTEXT)
+        self._require_shapes(context)
+        return self._reading_with(context, context.context_id)
 
-    def drift(self, context: CorpusContext, texts: Sequence[str]) -> float:
-        """How far the corpus that `texts` were drawn from has moved from a context; see `corpus_context.drift`.
-
-        Raises:
-            UsageError: fewer than two texts, here or in the context.
-        """
-        return drift(context.vectors, self._first_stage().mean_states(texts))
+    def first_vectors(self, texts: Sequence[str]) -> FloatArray:
+        """See `ContextEncoder.first_vectors`."""
+        return self._first_stage().mean_states(texts)
 
     def load(self) -> Backbone:
         """See `LocalEncoder.load`."""
@@ -194,6 +183,27 @@ class CdeEncoder(LocalEncoder):
                 layers = self._read(None if self._context is None else self._context.vectors)
             self._backbone = self._second_stage().bind(layers)
         return self._backbone
+
+    @property
+    def _width(self) -> int:
+        """Numbers in a vector of the first stage."""
+        return self._shared.parts().projection[0].shape[1]
+
+    def _require_shapes(self, context: CorpusContext) -> None:
+        vectors, layers, facts = context.vectors, context.layers, self._checkpoint.facts
+        fits = vectors.ndim == 2 and len(vectors) > 0 and vectors.shape[1] == self._width
+        if layers is not None:
+            fits = fits and layers.ndim == 5 and layers.shape[:2] == (facts.layers, 2)
+            fits = fits and layers.shape[3] == len(vectors) and layers.shape[2] * layers.shape[4] == facts.hidden
+        if not fits or not all(np.isfinite(one).all() for one in (vectors, layers) if one is not None):
+            told = " and layers of ".join(
+                " x ".join(map(str, one.shape)) for one in (vectors, layers) if one is not None
+            )
+            raise ConfigError(
+                f"{self.spec.model} reads a context of vectors of {self._width} finite numbers, and what its "
+                f"{facts.layers} layers of {facts.hidden} make of each; this one has vectors of {told}: make it with "
+                "encode_context"
+            )
 
     def _first_stage(self) -> FirstStage:
         """Made where it is needed and not kept: reading with a context does without it."""

@@ -19,7 +19,7 @@ from ctxindex.encoding.cde import FirstStage
 from ctxindex.encoding.cde_model import ContextParts
 from ctxindex.encoding.cde_settings import FIRST_STAGE, SETTINGS, TENSORS, NativeCde, require_second_stage
 from ctxindex.encoding.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
-from ctxindex.encoding.fitness import require_fit
+from ctxindex.encoding.fitness import require_base
 from ctxindex.encoding.model_files import OTHER_WEIGHTS
 from ctxindex.encoding.options import EncoderOptions
 from ctxindex.encoding.trained import write_settings
@@ -57,7 +57,7 @@ def make_native_cde(base: str, out: Path, settings: NativeCde | None = None) -> 
     if checkpoint.cde is not None:
         raise ModelError(f"{checkpoint.folder} is a CDE model already: open it as it is")
     require_second_stage(checkpoint.facts, checkpoint.folder)
-    require_fit(checkpoint, "late", force_mean=False)
+    require_base(checkpoint)
     first = checkpoint
     if settings.first_stage and not settings.share_stages:
         first = open_checkpoint(settings.first_stage)
@@ -65,15 +65,22 @@ def make_native_cde(base: str, out: Path, settings: NativeCde | None = None) -> 
         raise UsageError(f"{out} is there already: choose a new folder")
     settings = _named(settings, first)
     parts = initial_parts(checkpoint, first, settings)
+    existed = out.exists()
     try:
         _copy(checkpoint.folder, out)
         if not settings.share_stages and not settings.first_stage:
             _copy(first.folder, out / FIRST_STAGE)
-    except OSError as error:
-        raise ModelError(f"cannot write {out}: {error}") from None
-    if checkpoint.trained is not None:  # what it says of late chunking holds here too
-        write_settings(out, replace(checkpoint.trained, method="cde"))
-    return save_cde(out, parts, settings)
+        if checkpoint.trained is not None:  # what it says of late chunking holds here too
+            write_settings(out, replace(checkpoint.trained, method="cde"))
+        return save_cde(out, parts, settings)
+    except BaseException as error:
+        # Half a model would be taken for one, and keep the next attempt from this folder, which was new or empty.
+        shutil.rmtree(out, ignore_errors=True)
+        if existed:
+            out.mkdir(exist_ok=True)
+        if isinstance(error, OSError):
+            raise ModelError(f"cannot write {out}: {error}") from None
+        raise
 
 
 def save_cde(folder: Path, parts: ContextParts, settings: NativeCde) -> Path:

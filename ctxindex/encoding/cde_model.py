@@ -85,8 +85,9 @@ def load_parts(file: Path, facts: BackboneFacts, *, head: bool) -> ContextParts:
     """The parts in a safetensors file, which must fit a second stage of these facts.
 
     Raises:
-        ModelError: the file cannot be read, or its tensors do not fit.
+        ModelError: the file cannot be read, its tensors do not fit, or they have values that are not numbers.
     """
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -96,13 +97,29 @@ def load_parts(file: Path, facts: BackboneFacts, *, head: bool) -> ContextParts:
         raise ModelError(f"cannot read {file}: {error}") from None
     except KeyError as error:
         raise ModelError(f"{file} has no tensor {error}") from None
-    sizes = (len(parts.projection[0]), *parts.projection[1].shape, *parts.null.shape, *parts.bias.shape)
-    if sizes != (facts.hidden, facts.hidden, facts.hidden, facts.layers) or bool(parts.head) != head:
+    if not _fit(parts, facts) or bool(parts.head) != head:
         raise ModelError(
             f"{file} was made for another model: its tensors do not fit {facts.layers} layers of {facts.hidden} numbers"
             f"{' with' if head else ' without'} an output head"
         )
+    # A bias of minus infinity is a layer that looks at no context.
+    numbers = {**parts.tensors(), "bias": parts.bias.clamp(min=torch.finfo(parts.bias.dtype).min)}
+    for name, tensor in numbers.items():
+        if not bool(tensor.isfinite().all()):
+            raise ModelError(f"{file} is damaged: {name} has values that are not numbers; train or copy the model anew")
     return parts
+
+
+def _fit(parts: ContextParts, facts: BackboneFacts) -> bool:
+    """Whether all shapes are those that a second stage of these facts has, and all dtypes floating."""
+    hidden = facts.hidden
+    weight = parts.projection[0]
+    wanted = [(hidden, weight.shape[-1] if weight.ndim else 0), (hidden,), (hidden,), (facts.layers,)]
+    if parts.head:
+        inner = parts.head[0].shape[0] if parts.head[0].ndim else 0
+        wanted += [(inner, hidden), (inner,), (hidden, inner), (hidden,)]
+    tensors = parts.tensors().values()
+    return [tuple(one.shape) for one in tensors] == wanted and all(one.is_floating_point() for one in tensors)
 
 
 def layer_numbers(model: torch.nn.Module, facts: BackboneFacts) -> Numbers:

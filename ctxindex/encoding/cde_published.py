@@ -30,7 +30,6 @@ Sources: "Contextual Document Embeddings", arXiv 2410.02525; what is published b
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
@@ -41,13 +40,14 @@ from ctxindex.encoding.backbone import Backbone
 from ctxindex.encoding.cde_published_layout import PublishedLayout
 from ctxindex.encoding.cde_published_model import PublishedModel
 from ctxindex.encoding.checkpoint import Checkpoint
-from ctxindex.encoding.corpus_context import CorpusContext, context_id, drift
+from ctxindex.encoding.context_encoder import ContextEncoder
+from ctxindex.encoding.corpus_context import CorpusContext, context_id
 from ctxindex.encoding.head import Head
 from ctxindex.encoding.independent import independent_rows
 from ctxindex.encoding.job import DocumentJob
-from ctxindex.encoding.local import LocalEncoder, Task, Waiting
+from ctxindex.encoding.local import Task, Waiting
 from ctxindex.encoding.rows import Frame, Row
-from ctxindex.errors import ConfigError, MismatchError, ModelError, UsageError
+from ctxindex.errors import ConfigError, ModelError, UsageError
 from ctxindex.metering import Meter
 from ctxindex.spec import NULL_CONTEXT, EncoderSpec
 from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument
@@ -84,7 +84,7 @@ def _draw(count: int, size: int, seed: int) -> list[int]:
     return [int(number) for number in np.concatenate(rounds)[:size]]
 
 
-class PublishedCdeEncoder(LocalEncoder):
+class PublishedCdeEncoder(ContextEncoder):
     """Implements `Encoder` with a published CDE checkpoint; it encodes nothing before it has a context.
 
     `encode_context` makes one, and `with_context` gives the encoder that uses it.
@@ -104,17 +104,6 @@ class PublishedCdeEncoder(LocalEncoder):
         self._head = _OutputHead(self._model, spec.dim)
         self._colon = int(self.tokenizer.ids([": "])[0][0])
         self._lead = self._layout.lead
-        self._context: CorpusContext | None = None
-
-    @property
-    def model_id(self) -> str:
-        """sha256, hex, of the weights and all that decides what they read: what a context is made for."""
-        return hashlib.sha256(f"{self.spec.digest} {self.spec.files}".encode()).hexdigest()
-
-    @property
-    def context(self) -> CorpusContext | None:
-        """The context that this encoder reads with; None before it has one."""
-        return self._context
 
     @property
     def context_size(self) -> int:
@@ -138,11 +127,11 @@ class PublishedCdeEncoder(LocalEncoder):
             )
         drawn = _draw(len(texts), self.context_size, SEED if seed is None else seed)
         used = sorted(set(drawn))
-        vectors = self._first_vectors([texts[number] for number in used])[np.searchsorted(used, drawn)]
+        vectors = self.first_vectors([texts[number] for number in used])[np.searchsorted(used, drawn)]
         read, prefix = tuple(texts[number] for number in drawn), self.spec.document_prefix
         reading = {"max_tokens": self.spec.max_tokens, "dtype": self.spec.dtype}
         name = context_id(self.model_id, read, prefix, **reading)
-        return CorpusContext(name, self.model_id, vectors, prefix=prefix, texts=read)
+        return CorpusContext(name, self.model_id, vectors, prefix=prefix, texts=read, reading=reading)
 
     def with_context(self, context: CorpusContext | None) -> PublishedCdeEncoder:
         """This encoder behind `context`; both share the model in memory.
@@ -155,11 +144,7 @@ class PublishedCdeEncoder(LocalEncoder):
         """
         if context is None or context.is_null:
             context = self._null_context()
-        if context.model != self.model_id:
-            raise MismatchError(
-                f"the corpus context {context.context_id[:12]} was made by another model than {self.spec.model}: take "
-                "that model, or make the context anew, and with it the index"
-            )
+        self._require_own(context)
         wanted = self.context_size, self._layout.hidden
         if context.vectors.shape != wanted or not np.isfinite(context.vectors).all():
             raise ConfigError(
@@ -167,19 +152,7 @@ class PublishedCdeEncoder(LocalEncoder):
                 f"nor fewer, and this one is {' x '.join(map(str, context.vectors.shape))}: make it with "
                 "encode_context, or fill it up with fill_context"
             )
-        encoder = copy.copy(self)
-        encoder.spec = replace(self.spec, context=context.context_id)
-        encoder._context = context
-        encoder._backbone = None
-        return encoder
-
-    def drift(self, context: CorpusContext, texts: Sequence[str]) -> float:
-        """How far the corpus that `texts` were drawn from has moved from a context; see `corpus_context.drift`.
-
-        Raises:
-            UsageError: fewer than two texts, here or in the context.
-        """
-        return drift(context.vectors, self._first_vectors(texts))
+        return self._reading_with(context, context.context_id)
 
     def encode_documents(self, documents: Iterable[ChunkedDocument]) -> Iterator[EncodedDocument | FailedDocument]:
         """See `Encoder.encode_documents`.
@@ -236,8 +209,8 @@ class PublishedCdeEncoder(LocalEncoder):
             )
         return CorpusContext(NULL_CONTEXT, self.model_id, np.tile(self._model.null_vector(), (self.context_size, 1)))
 
-    def _first_vectors(self, texts: Sequence[str]) -> FloatArray:
-        """What the first stage makes of texts, each behind the document prefix and cut: (texts, hidden) float32."""
+    def first_vectors(self, texts: Sequence[str]) -> FloatArray:
+        """See `ContextEncoder.first_vectors`; each text is read behind the document prefix, and cut."""
         frame = self._frame(self.spec.document_prefix)
         rows: list[Row] = []
         for text, ids in zip(texts, self.tokenizer.ids([frame.lead + text for text in texts]), strict=True):

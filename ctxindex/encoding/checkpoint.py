@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 
 from ctxindex.encoding.backbones import BackboneFacts, read_backbone
 from ctxindex.encoding.cde_published_layout import PREFIXES, PublishedLayout, read_published
-from ctxindex.encoding.cde_settings import FIRST_STAGE, NativeCde, read_cde, require_second_stage
+from ctxindex.encoding.cde_settings import FIRST_STAGE, TENSORS, NativeCde, read_cde, require_second_stage
 from ctxindex.encoding.colbert import ColbertLayout, read_colbert
 from ctxindex.encoding.known_models import (
     MINILM,
@@ -143,8 +143,10 @@ class Checkpoint:
         # Plain L2 normalisation changes no unit vector; anything else that is no weight still decides the vectors.
         if weighted:
             sums.append(json.dumps([_described(layer) for layer in layers], sort_keys=True))
-        if self.cde is not None:  # its own tensors lie among the files of the weights
-            first = self.first_stage
+        if self.cde is not None:
+            own, first = self.folder / TENSORS, self.first_stage
+            if own not in files and own.is_file():  # the weights lie in a folder below
+                sums.append(sha256(own))
             sums += [json.dumps(asdict(self.cde), sort_keys=True), *([first.digest, first.files] if first else [])]
         return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -33,7 +35,10 @@ Sampling: TypeAlias = Literal["by_document", "uniform_chunk"]
 SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
 """How a context is drawn: documents first and a chunk of each, or chunks wherever they stand."""
 
-_FORMAT = 1
+_NAMING = 1
+"""Of the rule by which `context_id` names."""
+
+_FORMAT = 2
 _MANIFEST = "context.json"
 _ARRAYS = "context.safetensors"
 
@@ -54,7 +59,7 @@ class CorpusContext:
     `vectors` is (C, width) float32: what the first stage makes of each text, not normalised and no search vectors;
     without rows in the null context. `layers` is (layers, 2, heads, C, head size) float32: the keys and values that
     the second stage looks at, or None where the encoder makes them itself. `model` names the model by a hash of its
-    files, `prefix` is what the texts were read behind.
+    files, `prefix` is what the texts were read behind, and `reading` what else decided how (`context_id`).
     """
 
     context_id: str
@@ -63,6 +68,7 @@ class CorpusContext:
     layers: FloatArray | None = None
     prefix: str = ""
     texts: tuple[str, ...] = ()
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_null(self) -> bool:
@@ -77,18 +83,27 @@ class CorpusContext:
     def save(self, folder: Path) -> None:
         """Write the context to `folder`, which is made: context.json (what it is made of) and context.safetensors.
 
+        Both are written aside and then put in their places, so that an interruption leaves no half of a file; two files
+        that do not belong together are told by `load`.
+
         Raises:
             ModelError: it cannot be written.
         """
         from safetensors.numpy import save_file
 
-        values = {"format": _FORMAT, **asdict(_Manifest(self.context_id, self.model, self.prefix, self.texts))}
-        arrays = {"vectors": self.vectors} | ({} if self.layers is None else {"layers": self.layers})
+        given = {"vectors": self.vectors} | ({} if self.layers is None else {"layers": self.layers})
+        arrays = {name: np.ascontiguousarray(array) for name, array in given.items()}
+        sums = {name: _sum(array) for name, array in arrays.items()}
+        made = _Manifest(self.context_id, self.model, self.prefix, self.texts, dict(self.reading), sums)
+        text = json.dumps({"format": _FORMAT, **asdict(made)}, ensure_ascii=False, indent=2) + "\n"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _ARRAYS)
-            text = json.dumps(values, ensure_ascii=False, indent=2) + "\n"
-            (folder / _MANIFEST).write_text(text, encoding="utf-8")
+            with TemporaryDirectory(dir=folder, prefix=".new-") as name:
+                aside = Path(name)
+                save_file(arrays, aside / _ARRAYS)
+                (aside / _MANIFEST).write_text(text, encoding="utf-8")
+                for file in (_ARRAYS, _MANIFEST):
+                    os.replace(aside / file, folder / file)
         except OSError as error:
             raise ModelError(f"cannot write the corpus context to {folder}: {error}") from None
 
@@ -108,11 +123,18 @@ class CorpusContext:
         try:
             arrays = load_file(folder / _ARRAYS)
             made = _Manifest(**{**values, "texts": tuple(values["texts"])})
-            found = cls(made.context_id, made.model, arrays["vectors"], arrays.get("layers"), made.prefix, made.texts)
+            whole = {name: _sum(array) for name, array in arrays.items()} == made.sha256
+            vectors, layers = arrays["vectors"], arrays.get("layers")
+            found = cls(made.context_id, made.model, vectors, layers, made.prefix, made.texts, made.reading)
+            named = not made.reading or made.context_id == _named(made)
         except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise ModelError(f"the corpus context in {folder} is damaged: {error}") from None
-        if len(found.texts) != found.size:
+        if not whole or (not found.is_null and len(found.texts) != found.size):
             raise ModelError(f"the corpus context in {folder} is damaged: its two files do not belong together")
+        if not named:
+            raise ModelError(
+                f"the corpus context in {folder} is damaged: its texts are not those that it is named after"
+            )
         return found
 
 
@@ -122,11 +144,22 @@ class _Manifest:
     model: str
     prefix: str
     texts: tuple[str, ...]
+    reading: dict[str, Any]
+    sha256: dict[str, str]
+
+
+def _named(made: _Manifest) -> str:
+    return context_id(made.model, made.texts, made.prefix, **made.reading)
+
+
+def _sum(array: FloatArray) -> str:
+    """sha256, hex, of an array and its form."""
+    return hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode() + array.tobytes()).hexdigest()
 
 
 def context_id(model: str, texts: Sequence[str], prefix: str, **reading: Any) -> str:
     """The name of a context: sha256, hex, of the model, the texts in order, and how they are read."""
-    said = {"format": _FORMAT, "model": model, "texts": list(texts), "prefix": prefix, **reading}
+    said = {"format": _NAMING, "model": model, "texts": list(texts), "prefix": prefix, **reading}
     canonical = json.dumps(said, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -188,17 +221,20 @@ def drift(frozen: FloatArray, fresh: FloatArray) -> float:
     With unit rows, let S be the variance within both samples, summed over all numbers of a vector. Two samples of n and
     m texts of one corpus have means whose squared distance is S (1/n + 1/m) on average; the result is the root of the
     squared distance divided by that. About 1 means that the corpus is still the one sampled; above 2, a new context is
-    worth its price.
+    worth its price. Rows that are there twice count once: repetition makes no sample larger.
 
     Args:
         frozen: vectors of the first stage, (n, width) float32, of the context's own texts.
         fresh: the same of a new sample, (m, width).
 
     Raises:
-        UsageError: fewer than two texts in one of them.
+        UsageError: fewer than two different rows in one of them, or values that are not numbers.
     """
+    if not (np.isfinite(frozen).all() and np.isfinite(fresh).all()):
+        raise UsageError("vectors with values that are not numbers tell nothing of a corpus: make the context anew")
+    frozen, fresh = (part[np.sort(np.unique(part, axis=0, return_index=True)[1])] for part in (frozen, fresh))
     if min(len(frozen), len(fresh)) < 2:
-        raise UsageError("to tell a corpus that moved from chance takes two texts or more on both sides")
+        raise UsageError("to tell a corpus that moved from chance takes two texts or more that differ, on both sides")
     one, other = (
         np.asarray(part, np.float64) / np.linalg.norm(part, axis=1, keepdims=True) for part in (frozen, fresh)
     )

@@ -17,7 +17,7 @@ from ctxindex.encoding.options import EncoderOptions, make_spec
 from ctxindex.encoding.runtime import AUTO, choose_dtype, require_known
 from ctxindex.errors import ConfigError, MismatchError
 from ctxindex.metering import Meter
-from ctxindex.spec import EncoderSpec
+from ctxindex.spec import NULL_CONTEXT, EncoderSpec
 
 if TYPE_CHECKING:
     from ctxindex.encoding.corpus_context import CorpusContext
@@ -62,7 +62,7 @@ def load_encoder(
 
     Files are read and the weights' digest is checked here, and a precision is chosen where none is given; the network
     is loaded with the first forward pass. A CDE model reads with its null context until it is given another one
-    (`CdeEncoder.with_context`); a published one has none, and encodes nothing before.
+    (`ContextEncoder.with_context`); a published one has none, and encodes nothing before.
 
     Raises:
         ModelError: the model cannot be found or used.
@@ -122,6 +122,8 @@ def restore_encoder(
     if context is not None:
         encoder = _in_context(encoder, context)
     if replace(encoder.spec, model=stored.model) != stored:
+        if replace(encoder.spec, model=stored.model, context=stored.context) == stored:
+            raise MismatchError(_other_context(encoder.spec, stored.context))
         wrong = [
             f"  {name}: index {getattr(stored, name)!r}, model {getattr(encoder.spec, name)!r}"
             for name in stored.__dataclass_fields__
@@ -136,11 +138,23 @@ def restore_encoder(
 
 def _in_context(encoder: LocalEncoder, context: CorpusContext) -> LocalEncoder:
     """The encoder with a corpus context; only a CDE encoder reads with one."""
-    from ctxindex.encoding.cde import CdeEncoder
+    from ctxindex.encoding.context_encoder import ContextEncoder
 
-    if not isinstance(encoder, CdeEncoder):
+    if not isinstance(encoder, ContextEncoder):
         raise MismatchError(
-            f"the index was built with a corpus context, and {encoder.spec.model} reads none: "
-            "give the original model with --model"
+            f"a corpus context is given, and {encoder.spec.model} reads none: leave it out if the index was built "
+            "without one, or give the original model with --model"
         )
     return encoder.with_context(context)
+
+
+def _other_context(spec: EncoderSpec, stored: str) -> str:
+    """What to say where the model is that of the index, and nothing but the context differs."""
+    built, read = (
+        {"": "no corpus context", NULL_CONTEXT: "the model's null context"}.get(one, f"the corpus context {one[:12]}")
+        for one in (stored, spec.context)
+    )
+    return (
+        f"the model {spec.model} is the one that built this index, but the index was built with {built}, and here is "
+        f"{read}: give the context that was kept with the index, or ingest into a new index (--index NAME)"
+    )

@@ -76,6 +76,24 @@ def require_fit(checkpoint: Checkpoint, method: Method, force_mean: bool) -> Non
         )
 
 
+def require_base(checkpoint: Checkpoint) -> None:
+    """Check that a model can become the second stage of a CDE model, whose vectors are means of token states.
+
+    Raises:
+        ModelError: it cannot; the message says why.
+    """
+    pooling = checkpoint.pooling
+    if checkpoint.colbert is None and checkpoint.published is None and (pooling is None or pooling.mode != "mean"):
+        how = "says nothing of pooling (it has no modules.json)"
+        if pooling is not None:
+            how = f"pools by {_WORDS.get(pooling.mode, pooling.mode)}"
+        raise ModelError(
+            f"{checkpoint.folder} {how}, and the vectors of a CDE model are means of token states: choose a "
+            "mean-pooled model as its base"
+        )
+    require_fit(checkpoint, "late", force_mean=False)
+
+
 def _require_cde(folder: Path, method: Method) -> None:
     if method != "cde":
         raise ModelError(

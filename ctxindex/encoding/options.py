@@ -196,7 +196,7 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> En
     spec = replace(spec, dim=choose_dim(checkpoint, options.dims))
     if method in ("late", "cde"):
         return _windows_spec(checkpoint, spec, options)
-    _refuse(options, _WINDOWS, "--method late or late-interaction", method)
+    _refuse(options, _WINDOWS, "--method late, late-interaction or cde", method)
     return replace(spec, pooling=text_pooling(checkpoint, force_mean))
 
 

@@ -161,7 +161,7 @@ def test_the_choices_of_late_chunking_are_flags(tmp_path: Path) -> None:
     flags = ["--anchor", "16", "--anchor-title", "--owner", "mean", "--blend", "0.25", "--isolated", "title"]
     refused = run("ingest", "a.txt", "--method", "independent", *flags, cwd=tmp_path)
     assert refused.returncode == 2
-    assert "--owner goes with --method late or late-interaction, not with independent" in refused.stderr
+    assert "--owner goes with --method late, late-interaction or cde, not with independent" in refused.stderr
     assert answer(run("ingest", "a.txt", "--method", "late", *flags, "--json", cwd=tmp_path))["documents"]["new"] == 1
     encoder = answer(run("status", "--json", cwd=tmp_path))["spec"]["encoder"]
     wanted = {"anchor": 16, "anchor_title": True, "owner": "mean", "blend": 0.25, "isolated": "title"}

@@ -184,12 +184,16 @@ def test_gradients(monkeypatch: pytest.MonkeyPatch, sdpa: bool, window: int | No
     wide_query, wide_key, wide_value = (part.detach().double().requires_grad_() for part in (query, key, value))
     pull = torch.randn(1, packing.tokens, HEADS, SIZE, generator=torch.Generator().manual_seed(1))
     attended, _ = packed_attention(NOWHERE, query, key, value, None, packing=packing, sliding_window=window)
-    torch.autograd.backward((attended[:, : packing.tokens] * pull).sum())
+    torch.autograd.backward((attended[:, : packing.tokens] * pull).sum(), retain_graph=True)
+    once = [part.grad.clone() for part in (query, key, value) if part.grad is not None]
+    torch.autograd.backward((attended[:, : packing.tokens] * pull).sum())  # nothing that is kept has been written to
     wide = defined(wide_query, wide_key, wide_value, packing, window)
     torch.autograd.backward((wide[:, : packing.tokens] * pull).sum())
     found, expected = (query, key, value), (wide_query, wide_key, wide_value)
-    for one, other in zip(found, expected, strict=True):
+    for one, other, first in zip(found, expected, once, strict=True):
         assert one.grad is not None
+        assert torch.equal(one.grad, 2 * first)
+        one.grad.div_(2)
         assert other.grad is not None
         largest = float(other.grad.abs().max())
         allowed = 2e-5 if spread == 1 else 2e-3  # scores of thousands have few digits behind the point

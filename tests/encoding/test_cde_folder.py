@@ -143,9 +143,45 @@ def test_everything_in_the_folder_decides_who_it_is(made: Path, folder: Path) ->
     assert len(seen) == 3
 
 
+def test_its_own_tensors_decide_who_it_is_wherever_the_weights_lie(base: Path, tmp_path: Path) -> None:
+    """Older folders have the transformer in 0_Transformer."""
+    older = Path(shutil.copytree(base, tmp_path / "older"))
+    (older / "0_Transformer").mkdir()
+    for file in [one for one in older.iterdir() if one.is_file() and not one.name.endswith("modules.json")]:
+        if not file.name.startswith("config_sentence"):
+            file.rename(older / "0_Transformer" / file.name)
+    modules = json.loads((older / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (older / "modules.json").write_text(json.dumps(modules))
+    folder = make_native_cde(str(older), tmp_path / "cde")
+    assert open_checkpoint(str(folder)).backbone != folder
+    before = open_checkpoint(str(folder)).digest
+    tensors = load_file(folder / "cde.safetensors")
+    save_file(tensors | {"bias": tensors["bias"] + 1}, folder / "cde.safetensors")
+    assert open_checkpoint(str(folder)).digest != before
+
+
+def test_the_first_stage_is_the_mean_over_all_tokens_whatever_it_says_of_pooling(folder: Path) -> None:
+    before = opened(folder).encode_context(TEXTS).vectors
+    file = folder / "first_stage" / "1_Pooling" / "config.json"
+    said = json.loads(file.read_text())
+    assert said.get("include_prompt", True)
+    for other in ({"include_prompt": False}, {"pooling_mode": "cls"}):
+        file.write_text(json.dumps({**said, **other}))
+        assert np.array_equal(opened(folder).encode_context(TEXTS).vectors, before)
+
+
 def changed(**values: Any) -> Callable[[Path], object]:
     text = json.dumps({**asdict(NativeCde()), **values})
     return lambda folder: (folder / "cde.json").write_text(text)
+
+
+def with_tensors(**tensors: torch.Tensor) -> Callable[[Path], object]:
+    def spoil(folder: Path) -> None:
+        file = folder / "cde.safetensors"
+        save_file(load_file(file) | tensors, file)
+
+    return spoil
 
 
 @pytest.mark.parametrize(
@@ -160,6 +196,11 @@ def changed(**values: Any) -> Callable[[Path], object]:
         (lambda folder: (folder / "cde.safetensors").unlink(), "cannot read"),
         (lambda folder: (folder / "cde.safetensors").write_bytes(b"?"), "cannot read"),
         (lambda folder: save_file({"null": torch.zeros(3)}, folder / "cde.safetensors"), "has no tensor"),
+        (with_tensors(null=torch.full((HIDDEN,), torch.nan)), "null has values that are not numbers"),
+        (with_tensors(bias=torch.tensor([torch.inf, 0.0])), "bias has values that are not numbers"),
+        (with_tensors(null=torch.zeros(HIDDEN, 1)), "do not fit"),
+        (with_tensors(null=torch.zeros(HIDDEN, dtype=torch.int64)), "do not fit"),
+        (with_tensors(**{"projection.weight": torch.tensor(1.0)}), "do not fit"),
         (lambda folder: shutil.rmtree(folder / "first_stage"), "no model folder"),
     ],
 )
@@ -183,8 +224,33 @@ def test_what_is_no_base_or_no_new_folder_is_refused(made: Path, base: Path, tmp
     with pytest.raises(UsageError, match="is there already"):
         make_native_cde(str(base), made)
     pooled = save_sentence_transformer(tmp_path / "cls", pooling="cls")
-    with pytest.raises(ModelError, match="pools by the state of CLS"):
+    with pytest.raises(ModelError, match="pools by the state of CLS") as told:
         make_native_cde(str(pooled), tmp_path / "new")
+    assert "--force-mean" not in str(told.value)
+    assert "mean-pooled" in str(told.value)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_copy_that_fails_half_way_is_removed(
+    base: Path, there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "new"
+    if there:
+        out.mkdir()
+    copied: list[object] = []
+    copyfile = shutil.copyfile
+
+    def filling(*files: Any, **more: Any) -> Any:
+        copied.append(files)
+        if len(copied) > 3:
+            raise OSError("no space left")
+        return copyfile(*files, **more)
+
+    monkeypatch.setattr(shutil, "copyfile", filling)
+    with pytest.raises(ModelError, match=r"cannot write .*no space left"):
+        make_native_cde(str(base), out)
+    assert out.exists() == there
+    assert not there or not any(out.iterdir())
 
 
 def test_a_method_needs_its_model(base: Path, made: Path) -> None:
@@ -205,7 +271,7 @@ def test_an_encoder_comes_back_from_its_spec(options: dict[str, Any], made: Path
     restored = restore_encoder(stored, device="cpu", context=context)
     assert restored.spec == stored
     assert restore_encoder(encoder.spec, device="cpu").spec == encoder.spec
-    with pytest.raises(MismatchError, match="context: index"):
+    with pytest.raises(MismatchError, match=r"is the one that built this index.*the model's null context: give"):
         restore_encoder(stored, device="cpu")
     with pytest.raises(MismatchError, match="reads none"):
         restore_encoder(load_encoder("minilm").spec, context=context)
@@ -218,6 +284,35 @@ def test_a_context_of_another_model_is_refused(made: Path, folder: Path) -> None
     save_file(tensors | {"null": tensors["null"] + 1}, folder / "cde.safetensors")
     with pytest.raises(MismatchError, match="made by another model"):
         opened(folder).with_context(context)
+
+
+def test_a_context_that_does_not_fit_is_refused(made: Path) -> None:
+    encoder = opened(made)
+    context = encoder.encode_context(TEXTS)
+    vectors, layers = context.vectors, context.layers
+    assert layers is not None
+    nowhere = np.full_like(layers, np.nan)
+    for wrong in (vectors[:0], vectors[:, :-1], vectors[0], np.full_like(vectors, np.inf)):
+        with pytest.raises(ConfigError, match="finite numbers"):
+            encoder.with_context(replace(context, vectors=wrong, layers=None))
+    for other in (layers[:1], layers[:, :1], layers[:, :, :1], layers[:, :, :, :-1], layers[..., :-1], nowhere):
+        with pytest.raises(ConfigError, match="make it with encode_context"):
+            encoder.with_context(replace(context, layers=other))
+
+
+def test_a_first_stage_of_another_width_is_told(folder: Path) -> None:
+    with_tensors(**{"projection.weight": torch.ones(HIDDEN, HIDDEN + 1)})(folder)
+    with pytest.raises(ModelError, match=f"vectors of {HIDDEN} numbers, and the second was made for {HIDDEN + 1}"):
+        opened(folder).encode_context(TEXTS)
+
+
+def test_drift_is_from_a_context_of_the_same_model_and_counts_texts_once(made: Path) -> None:
+    encoder = opened(made)
+    context = encoder.encode_context(TEXTS)
+    moved = encoder.drift(context, TEXTS[:3])
+    assert encoder.drift(encoder.encode_context(TEXTS * 2), TEXTS[:3] * 3) == pytest.approx(moved, rel=1e-4)
+    with pytest.raises(MismatchError, match="made by another model"):
+        encoder.drift(replace(context, model="another"), TEXTS)
 
 
 def test_a_context_without_layers_is_read_again(made: Path) -> None:

@@ -18,6 +18,7 @@ from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
 from ctxindex.encoding.cde_published import PublishedCdeEncoder, fill_context
 from ctxindex.encoding.cde_published_model import context_positions
 from ctxindex.encoding.corpus_context import CorpusContext
+from ctxindex.encoding.encoder import restore_encoder
 from ctxindex.errors import ConfigError, MismatchError, ModelError, UsageError
 from ctxindex.types import EncodedDocument
 from tests.encoding.stand_in import chunked
@@ -191,8 +192,24 @@ def test_a_context_can_be_kept_and_is_its_models_own(
     np.testing.assert_array_equal(read.encode_queries(QUERIES), encoder.encode_queries(QUERIES))
     with pytest.raises(MismatchError, match="made by another model"):
         encoders["v2"].with_context(made)
+    with pytest.raises(MismatchError, match="made by another model"):
+        encoders["v2"].drift(made, TEXTS)
     assert encoder.drift(made, TEXTS) < 1e-3
     assert encoder.drift(made, ["a", "a b", "b"]) > encoder.drift(made, TEXTS[:4])
+
+
+def test_an_index_is_read_in_the_context_that_it_was_built_with(
+    version: Version, encoders: dict[Version, PublishedCdeEncoder]
+) -> None:
+    encoder = encoders[version]
+    restored = restore_encoder(encoder.spec, device="cpu", context=encoder.context)
+    assert restored.spec == encoder.spec
+    np.testing.assert_array_equal(restored.encode_queries(QUERIES), encoder.encode_queries(QUERIES))
+    with pytest.raises(MismatchError, match=r"is the one that built this index.*no corpus context: give the context"):
+        restore_encoder(encoder.spec, device="cpu")
+    other = encoder.encode_context(QUERIES, seed=1)
+    with pytest.raises(MismatchError, match=f"and here is the corpus context {other.context_id[:12]}"):
+        restore_encoder(encoder.spec, device="cpu", context=other)
 
 
 @given(count=st.integers(1, 12), size=st.integers(1, 30), seed=st.integers(0, 9))

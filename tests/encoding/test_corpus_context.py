@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ctxindex.encoding.corpus_context import SAMPLINGS, CorpusContext, Sampling, context_id, drift, sample_context
 from ctxindex.errors import ConfigError, ModelError, UsageError
+from ctxindex.spec import NULL_CONTEXT
 from ctxindex.types import ChunkedDocument
 from tests.encoding.stand_in import chunked
 
@@ -126,7 +127,7 @@ def test_damaged_contexts_are_told(context: CorpusContext, tmp_path: Path) -> No
     context.save(tmp_path)
     file = tmp_path / "context.json"
     values = json.loads(file.read_text())
-    for wrong, said in (({"format": 2}, "another ctxindex"), ({"texts": ["a"]}, "belong"), ({"more": 1}, "damaged")):
+    for wrong, said in (({"format": 1}, "another ctxindex"), ({"texts": ["a"]}, "belong"), ({"more": 1}, "damaged")):
         file.write_text(json.dumps(values | wrong))
         with pytest.raises(ModelError, match=said):
             CorpusContext.load(tmp_path)
@@ -137,6 +138,49 @@ def test_damaged_contexts_are_told(context: CorpusContext, tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="cannot write"):
         context.save(tmp_path / "file")
+
+
+@pytest.mark.parametrize("which", ["vectors", "layers"])
+def test_arrays_that_are_not_those_of_the_manifest_are_told(context: CorpusContext, which: str, tmp_path: Path) -> None:
+    context.save(tmp_path / "one")
+    replace(context, **{which: getattr(context, which) + 1}).save(tmp_path / "other")
+    (tmp_path / "other" / "context.safetensors").replace(tmp_path / "one" / "context.safetensors")
+    with pytest.raises(ModelError, match="its two files do not belong together"):
+        CorpusContext.load(tmp_path / "one")
+
+
+def test_texts_that_a_context_is_not_named_after_are_told(context: CorpusContext, tmp_path: Path) -> None:
+    reading = {"max_tokens": 512, "dtype": "float32"}
+    name = context_id(context.model, context.texts, context.prefix, **reading)
+    replace(context, context_id=name, reading=reading).save(tmp_path)
+    assert CorpusContext.load(tmp_path).reading == reading
+    file = tmp_path / "context.json"
+    file.write_text(file.read_text(encoding="utf-8").replace('"one"', '"two"'), encoding="utf-8")
+    with pytest.raises(ModelError, match="its texts are not those that it is named after"):
+        CorpusContext.load(tmp_path)
+
+
+def test_a_context_that_cannot_be_written_leaves_the_one_before(
+    context: CorpusContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context.save(tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ModelError, match="no space left"):
+        replace(context, context_id="other", vectors=context.vectors + 1).save(tmp_path)
+    found = CorpusContext.load(tmp_path)
+    assert found.vectors.tobytes() == context.vectors.tobytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["context.json", "context.safetensors"]
+
+
+def test_a_null_context_of_as_many_vectors_as_the_model_reads_comes_back(
+    context: CorpusContext, tmp_path: Path
+) -> None:
+    replace(context, context_id=NULL_CONTEXT, texts=()).save(tmp_path)
+    assert CorpusContext.load(tmp_path).is_null
 
 
 def test_drift_is_about_one_for_the_same_corpus_and_large_for_another() -> None:
@@ -153,8 +197,12 @@ def test_drift_is_about_one_for_the_same_corpus_and_large_for_another() -> None:
     frozen = drawn(64, 3)
     assert drift(frozen, frozen) == 0
     assert drift(frozen, 7 * frozen) < 1e-6  # directions alone
-    one = np.ones((3, 4), dtype=np.float32)
+    few = drawn(8, 3)
+    assert drift(np.tile(few, (5, 1)), frozen) == drift(few, frozen)  # repetition makes no sample larger
+    one = np.outer(np.arange(1, 4), np.ones(4)).astype(np.float32)
     assert drift(one, one) == 0
     assert drift(one, one * np.array([1, 1, 1, -1], dtype=np.float32)) == float("inf")
     with pytest.raises(UsageError, match="two texts"):
-        drift(one[:1], one)
+        drift(one[[0, 0, 0]], one)
+    with pytest.raises(UsageError, match="not numbers"):
+        drift(one * np.float32("nan"), one)

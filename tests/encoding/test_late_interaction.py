@@ -235,7 +235,7 @@ def test_methods_and_models_must_fit(folder: Path) -> None:
     for options in (EncoderOptions(pool_factor=2), EncoderOptions(skiplist="model")):
         with pytest.raises(ConfigError, match="are for late interaction"):
             load_encoder("minilm", options)
-    with pytest.raises(ConfigError, match="--pooling goes with --method late or late-interaction, not with indep"):
+    with pytest.raises(ConfigError, match="--pooling goes with --method late, late-interaction or cde, not with indep"):
         load_encoder("minilm", EncoderOptions(pooling="authors-compat"))
     with pytest.raises(ConfigError, match="--pool-factor 0"):
         load_encoder(str(folder), EncoderOptions(pool_factor=0))

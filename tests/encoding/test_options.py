@@ -113,7 +113,9 @@ def test_windows_that_cannot_work_are_refused_by_name(dense: Path, options: dict
     with pytest.raises(ConfigError, match=message):
         load(dense, method="late", **options)
     for name in ("join", "pooling", "windows"):
-        with pytest.raises(ConfigError, match=f"--{name} goes with --method late or late-interaction, not with indep"):
+        with pytest.raises(
+            ConfigError, match=f"--{name} goes with --method late, late-interaction or cde, not with indep"
+        ):
             load(dense, method="independent", **{name: options.get(name, "sep")})
 
 

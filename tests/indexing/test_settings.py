@@ -71,11 +71,11 @@ def test_windows_of_tokens_reach_the_spec_and_are_agreed_upon(tmp_path: Path, fi
     [
         ({"method": "late", "windows": "full"}, "--windows full reads .* which minilm-insent cannot: BERT has learnt"),
         ({"method": "late", "windows": "token-window"}, "add --join raw"),
-        ({"method": "independent", "join": "raw"}, "--join goes with --method late or late-interaction"),
+        ({"method": "independent", "join": "raw"}, "--join goes with --method late, late-interaction or cde"),
         ({"method": "late", "blend": 1.5}, "--blend 1.5"),
         ({"method": "late", "blend": "half"}, "--blend: blend must be a number"),
         ({"method": "late", "owner": "last"}, "--owner last is none of"),
-        ({"method": "independent", "anchor": 8}, "--anchor goes with --method late or late-interaction"),
+        ({"method": "independent", "anchor": 8}, "--anchor goes with --method late, late-interaction or cde"),
     ],
 )
 def test_choices_that_cannot_work_make_no_index(

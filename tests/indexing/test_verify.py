@@ -15,7 +15,7 @@ from ctxindex import Index, VerifyReport
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.errors import IndexNotFoundError, MismatchError, UsageError
 from ctxindex.indexing import IndexOptions
-from ctxindex.indexing.verify import sources_by_name
+from ctxindex.indexing.verify import _why_no_context, sources_by_name
 from ctxindex.loading import load
 from ctxindex.stores.memory import MemoryStore
 from ctxindex.stores.protocol import StoreLocation
@@ -161,6 +161,12 @@ def test_independent_vectors_agree_and_take_no_context(folder: Path, tmp_path: P
         assert report.agrees
         assert report.context.cosine is None
         assert "independent" in str(report.context.note)
+
+
+def test_windows_of_one_chunk_take_no_context(minilm_late: LocalEncoder) -> None:
+    assert _why_no_context(minilm_late.spec) is None
+    note = _why_no_context(replace(minilm_late.spec, method="cde", windows="chunk", context="null"))
+    assert "--windows chunk" in str(note)
 
 
 def test_sources_that_changed_or_are_gone_are_no_failures_of_vectors(opened: Open, folder: Path) -> None:

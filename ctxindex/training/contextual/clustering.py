@@ -16,7 +16,8 @@ What is otherwise here than there:
 - *k-means of scikit-learn*, by mini-batches for more than `EXACT` pairs, where the authors' code has the spherical one
   of faiss. Points have unit length in both; the centroids keep their own length here.
 - *Dimensions* are reduced by the principal axes (not centred) of queries and documents alike, where the code has those
-  of queries. So nothing depends on which side is called the query.
+  of queries. So the points are the same whichever side is called the query, and so are their clusters; those of pairs
+  need not be, since a pair goes by its [q ; d], and k-means is free to part the mirrored points otherwise.
 - *One thread*: sums in another order would give other clusters, and a training that goes on must find the same ones.
 """
 
