@@ -234,10 +234,19 @@ def _settings(found: Finetuned, plan: Plan) -> str:
         ("schedule", asdict(plan.schedule)),
     ]
     if plan.encoder.method == "cde":
-        groups.insert(3, ("batches and contexts", asdict(plan.contextual)))
+        groups.insert(3, ("batches and contexts", _flat(asdict(plan.contextual))))
     rows = [("", "settings"), ("steps done", f"{found.steps:,} in {found.seconds:.0f} s")]
     rows += [(what, ", ".join(f"{name} {_value(value)}" for name, value in own.items())) for what, own in groups]
     return _table([(what, _escaped(said)) for what, said in rows])
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in a group is called after the group, too."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = value if isinstance(value, Mapping) else {"": value}
+        found |= {f"{name}_{own}" if own else name: one for own, one in inner.items()}
+    return found
 
 
 def _curves(history: Sequence[Mapping[str, float]]) -> str:

@@ -206,7 +206,7 @@ class ContextualWorkshop(Workshop):
             return {}
         model, chosen = self._plan.model, given(self._plan.encoder)
         measured = {ALONE: self._run("independent", model, self._alone())}
-        if self._checkpoint.folder != self._folder.base:  # it reads a context already
+        if not self._folder.base.is_dir():  # nothing was made of it: it reads a context already
             measured[CONTEXT] = list(self._in_corpus(model, chosen))
         elif self._plan.encoder.windows != "chunk":
             measured[CONTEXT] = self._run("late", model, chosen)

@@ -163,12 +163,15 @@ def test_a_control_learns_nothing_of_the_context(root: Path, data: Data, tmp_pat
 
 def test_a_cde_model_is_trained_on_with_insent(root: Path, data: Data, tmp_path: Path) -> None:
     make_native_cde(str(root / "bert"), tmp_path / "base", NativeCde(context_size=9, output_head=True))
-    plan = plan_of(tmp_path, "base", options=replace(SMALL, insent=0.5), merge=(0.5, 1.0))
+    plan = plan_of(
+        tmp_path, "base", options=replace(SMALL, insent=0.5), merge=(0.5, 1.0), schedule=replace(QUICK, steps=10)
+    )
     found = trained(plan, data, tmp_path / "tuned")
     assert set(found.runs) == {ALONE, CONTEXT, NULL, TUNED}
     assert set(found.merges) == {0.5, 1.0}
     assert open_checkpoint(str(tmp_path / "tuned")).cde == NativeCde(context_size=9, output_head=True)
     trainings = [line for line in found.history if "loss" in line]
+    assert trainings
     assert all({"contrastive", "removed", "l_seq", "l_batch"} <= line.keys() for line in trainings)
     with pytest.raises(ConfigError, match="has two stages: choose frozen or trained"):
         trained(plan_of(tmp_path, "base", options=replace(SMALL, first_stage="shared")), data, tmp_path / "other")
