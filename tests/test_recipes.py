@@ -12,7 +12,9 @@ from ctxindex.encoding import load_encoder, packaged
 from ctxindex.encoding.difference import read_facts
 from ctxindex.encoding.known_models import MINILM_INSENT, find_folder
 from ctxindex.encoding.model_files import sha256
+from recipes import train_minilm_cde
 from recipes import train_minilm_insent as recipe
+from tests.encoding.tiny import save_sentence_transformer
 from tests.training.sets import PLACES, write_set
 
 SECTIONS = ["How to use it", "What it was trained on", "What it finds", "How it was trained"]
@@ -79,3 +81,24 @@ def _check_card(card: str, work: Path) -> None:
 def test_a_card_without_what_was_measured_is_not_shipped() -> None:
     with pytest.raises(SystemExit, match="lacks the section '## What it was trained on'"):
         recipe.shipped_card("# A model\n")
+
+
+def test_the_recipe_of_a_corpus_context_trains_rows_that_are_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in train_minilm_cde.SOURCES[:1]:
+        write_set(tmp_path / "data" / name, [f"{place} {number}" for place in PLACES for number in (1, 2)])
+    save_sentence_transformer(tmp_path / "tiny")
+    monkeypatch.setattr(train_minilm_cde, "MINILM_INSENT", str(tmp_path / "tiny"))
+    monkeypatch.setattr(train_minilm_cde, "SOURCES", train_minilm_cde.SOURCES[:1])
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(tmp_path / "data"), "--steps", "1", "--threads", "1", "--row"]
+    train_minilm_cde.main([*arguments, "clusters"])
+    assert "training clusters with seed 0 for 1 steps into build/minilm-cde/clusters-0\n" in capsys.readouterr().out
+    train_minilm_cde.main([*arguments, "clusters", "null"])
+    said = capsys.readouterr().out
+    assert "training clusters" not in said
+    assert "training null with seed 0" in said
+    rows = re.findall(r"^(clusters-0|null-0) +(\S.*?) +[\d.]+ +[\d.]+$", said, re.M)
+    measured = ["base, each chunk alone", "base, in context", "tuned, without a corpus context", "tuned"]
+    assert rows == [(row, name) for row in ("clusters-0", "null-0") for name in measured]

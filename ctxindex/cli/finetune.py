@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ctxindex.cli import INTERRUPTED
+from ctxindex.cli.contextual_options import contextual_options
 from ctxindex.cli.options import (
     SectionedCommand,
     chunk_options,
@@ -35,7 +36,7 @@ _REPLAY = "A dataset to practise beside, each chunk alone, such as one in BEIR's
 _CHUNKS = "The sets' own chunks, or cut anew.  [default: their own where they are made of chunks]"
 _OUT = "The new model's folder."
 _MERGE = "Shares of the tuned weights, the rest the base's; the best on held-out documents is kept.  [default: 1]"
-_METHOD = "What is trained.  [default: late, or late-interaction where the model is made for it]"
+_METHOD = "What is trained.  [default: late, or late-interaction or cde where the model is made for it]"
 
 
 @click.command("finetune", cls=SectionedCommand)
@@ -52,15 +53,19 @@ _METHOD = "What is trained.  [default: late, or late-interaction where the model
 @json_option
 @chunk_options
 @new_model_option
-@option("Model", "--method", type=click.Choice(["late", "late-interaction"]), help=_METHOD)
+@option("Model", "--method", type=click.Choice(["late", "late-interaction", "cde"]), help=_METHOD)
 @trust_option
 @device_option
 @context_options
 @training_options
+@contextual_options
 @loading_options
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Train a model to read chunks in the context of their documents (InSeNT), and write it into a folder.
+
+    With --method cde, in the context of their corpus, too (contextual document embeddings): an ordinary model becomes
+    one of two stages.
 
     \b
     DATA is

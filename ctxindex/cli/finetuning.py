@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxindex.chunking import load_chunker
+from ctxindex.cli.contextual_options import contextual_of, require_no_contextual, with_contextual_defaults
 from ctxindex.cli.training_options import REPLAY_SHARE, objective_of, parse_merge, schedule_of, shares_of
 from ctxindex.config import SETTINGS, Settings
 from ctxindex.encoding import open_checkpoint
@@ -22,9 +23,11 @@ from ctxindex.indexing import IndexOptions
 from ctxindex.loading import LoadOptions, globs_of
 from ctxindex.loading.values import DEFAULT_MAX_CHARS
 from ctxindex.training.context import in_context, require_alone
+from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.data import Data, DataOptions, read_data
 
 if TYPE_CHECKING:
+    from ctxindex.encoding.checkpoint import Checkpoint
     from ctxindex.evaluation.study import Chunks
     from ctxindex.spec import EncoderSpec
     from ctxindex.training.finetune import Plan
@@ -67,16 +70,20 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     Raises:
         CtxIndexError: something cannot be used as it is; the message says what to do.
     """
+    from ctxindex.training.contextual.base import as_cde, require_pairs
     from ctxindex.training.finetune import Plan
 
-    values = dict(given)
-    schedule, objective, shares = schedule_of(values), objective_of(values), shares_of(values)
-    merge = parse_merge(given["merge"])
     settings = Settings({name: given[name] for name in SETTINGS if name in given})
     options = IndexOptions(**{name: settings.get(name) for name in IndexOptions.names()})
-    named = _named(given, settings, out, schedule.seed)
     device, threads, trusted = settings.get("device", "auto"), settings.get("threads"), given["trust_remote_code"]
+    values = dict(given)
+    objective, shares, merge = objective_of(values), shares_of(values), parse_merge(given["merge"])
     checkpoint = open_checkpoint(options.model_name, trust_remote_code=trusted)
+    contextual = _contextual(values, options, checkpoint)
+    if contextual is not None:
+        values, checkpoint = with_contextual_defaults(values), as_cde(checkpoint)
+    schedule = schedule_of(values)
+    named = _named(given, settings, out, schedule.seed)
     chosen = replace(options, dtype=None).encoder_options(device, threads=threads, trust_remote_code=trusted)
     encoder = in_context(chosen, checkpoint)
     # What does not go together is told before anything is read.
@@ -88,7 +95,10 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     spec = options.chunker_spec()
     tokenizer = ModelTokenizer(checkpoint.backbone, lower_case=checkpoint.lower_case)
     data = read_data(named, load_chunker(spec, tokenizer), spec, tokenizer)
-    data.require(schedule.documents)
+    if contextual is None:
+        data.require(schedule.documents)
+    else:
+        require_pairs(data.sources, schedule.documents)
     _warn_of_idle(schedule, shares, data)
     if schedule.evaluate_every and not data.held:
         raise ConfigError("--evaluate-every measures on held-out documents: hold some out, or name a --validation")
@@ -101,8 +111,28 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
         shares,
         source_shares=source_shares(data, given["replay_share"]),
         merge=merge,
+        contextual=contextual or ContextualOptions(),
     )
     return Training(plan, data, named, device, threads)
+
+
+def _contextual(given: dict[str, Any], options: IndexOptions, checkpoint: Checkpoint) -> ContextualOptions | None:
+    """What is chosen about a contextual training; None for another.
+
+    Raises:
+        ConfigError: flags that do not go together, or a model that cannot be trained so.
+        MissingDependencyError: what finds clusters is not installed.
+    """
+    if (options.method or ("cde" if checkpoint.cde is not None else "")) != "cde":
+        require_no_contextual(given)
+        return None
+    from ctxindex.training.contextual.base import require_trainable
+
+    chosen = contextual_of(given, shared=None if checkpoint.cde is None else checkpoint.cde.share_stages)
+    require_trainable(checkpoint, chosen)
+    if chosen.batches == "clusters" and find_spec("sklearn") is None:
+        raise MissingDependencyError("scikit-learn", extra="cde", purpose="batches of clusters")
+    return chosen
 
 
 def require_effect(spec: EncoderSpec, objective: ObjectiveOptions, shares: Shares) -> None:

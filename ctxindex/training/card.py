@@ -19,6 +19,7 @@ from ctxindex.encoding.known_models import MINILM_HUB_NAME, SHORT_NAMES
 from ctxindex.evaluation.report import words
 from ctxindex.evaluation.results import METRICS, Estimate, Run
 from ctxindex.evaluation.significance import interval
+from ctxindex.training.plan import NULL
 from ctxindex.training.trainer import METRIC
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ TRAINED_ON = "## What it was trained on"
 _ROWS = 10
 """Of a curve, about."""
 
-_CURVE = ("loss", "l_seq", "l_batch", "away", "accuracy", "learning_rate")
+_CURVE = ("loss", "contrastive", "l_seq", "l_batch", "away", "accuracy", "learning_rate")
 _USER = re.compile(r"//[^/@\s]+@")
 """Names and passwords in addresses."""
 
@@ -77,7 +78,7 @@ def gains(runs: Runs) -> dict[str, Estimate]:
 
     The interval is of a bootstrap over queries, of the differences query by query.
     """
-    *bases, tuned = runs.values()
+    *bases, tuned = (listed for name, listed in runs.items() if name != NULL)
     found = {}
     for number, run in enumerate(tuned):
         best = max((base[number] for base in bases), key=lambda one: one.metrics[METRIC].mean)
@@ -93,7 +94,12 @@ def results_rows(runs: Runs) -> list[tuple[str, ...]]:
         *((name, *(words.estimate(run.metrics[METRIC]) for run in listed)) for name, listed in runs.items()),
     ]
     differences = [words.estimate(gain, signed=True) for gain in gains(runs).values()]
-    return [*rows, ("difference to the better base", *differences)]
+    rows.append(("difference to the better base", *differences))
+    if NULL in runs:
+        paired = zip(tuned, runs[NULL], strict=True)
+        context = [interval(one.values[METRIC] - null.values[METRIC]) for one, null in paired]
+        rows.append(("difference to no corpus context", *(words.estimate(one, signed=True) for one in context)))
+    return rows
 
 
 def measurements(runs: Runs) -> list[dict[str, Any]]:
@@ -132,6 +138,8 @@ def _head(plan: Plan, data: Data) -> str:
 
 
 def _introduction(plan: Plan) -> str:
+    if plan.encoder.method == "cde":
+        return _introduction_in_corpus(plan)
     kind = (
         "a vector for every token of a chunk" if plan.encoder.method == "late-interaction" else "one vector for a chunk"
     )
@@ -141,6 +149,18 @@ def _introduction(plan: Plan) -> str:
         "chunks that share a window. The loss is InSeNT "
         "([arXiv 2505.24782](https://arxiv.org/abs/2505.24782)): a chunk is told from its siblings, and its document "
         "from others. The licence of the base model goes for these weights, too."
+    )
+
+
+def _introduction_in_corpus(plan: Plan) -> str:
+    loss = " and InSeNT ([arXiv 2505.24782](https://arxiv.org/abs/2505.24782))" if plan.contextual.insent else ""
+    return (
+        f"{_escaped(_without_place(plan.model))}, tuned with ctxindex to read chunks in the context of their document "
+        "and of their corpus: one vector for a chunk (method `cde`), made in the presence of a sample of the corpus "
+        f"that a first stage reads. The loss is that of contextual batches{loss} "
+        "([arXiv 2410.02525](https://arxiv.org/abs/2410.02525)): a document is told from others that are about the "
+        "same. What the corpus context is worth is the difference to a model that was trained with the null context "
+        "alone. The licence of the base model goes for these weights, too."
     )
 
 
@@ -213,9 +233,20 @@ def _settings(found: Finetuned, plan: Plan) -> str:
         ("left out, share of steps", asdict(plan.shares)),
         ("schedule", asdict(plan.schedule)),
     ]
+    if plan.encoder.method == "cde":
+        groups.insert(3, ("batches and contexts", _flat(asdict(plan.contextual))))
     rows = [("", "settings"), ("steps done", f"{found.steps:,} in {found.seconds:.0f} s")]
     rows += [(what, ", ".join(f"{name} {_value(value)}" for name, value in own.items())) for what, own in groups]
     return _table([(what, _escaped(said)) for what, said in rows])
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in a group is called after the group, too."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = value if isinstance(value, Mapping) else {"": value}
+        found |= {f"{name}_{own}" if own else name: one for own, one in inner.items()}
+    return found
 
 
 def _curves(history: Sequence[Mapping[str, float]]) -> str:

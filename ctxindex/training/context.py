@@ -18,6 +18,7 @@ from ctxindex.training.options import ANCHOR, BLEND, ISOLATED
 if TYPE_CHECKING:
     from ctxindex.encoding.checkpoint import Checkpoint
     from ctxindex.encoding.options import EncoderOptions
+    from ctxindex.spec import Method
 
 
 def in_context(options: EncoderOptions, checkpoint: Checkpoint) -> EncoderOptions:
@@ -26,14 +27,24 @@ def in_context(options: EncoderOptions, checkpoint: Checkpoint) -> EncoderOption
     Raises:
         ConfigError: a method that reads no context is chosen, or the window is out of its range.
     """
-    method = options.method or ("late" if checkpoint.colbert is None else "late-interaction")
+    method = options.method or _method_of(checkpoint)
     if method == "independent":
-        raise ConfigError("--method independent reads no context to train for: choose late, or late-interaction")
+        raise ConfigError("--method independent reads no context to train for: choose late, late-interaction or cde")
     options = replace(options, method=method)
+    if options.windows == "chunk":
+        return options
     if checkpoint.trained is not None and checkpoint.trained.method == method:
         return options
-    defaults = _defaults(options, choose_window(checkpoint, options.max_tokens), BLEND if method == "late" else 0.0)
+    defaults = _defaults(
+        options, choose_window(checkpoint, options.max_tokens), 0.0 if method == "late-interaction" else BLEND
+    )
     return replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})
+
+
+def _method_of(checkpoint: Checkpoint) -> Method:
+    if checkpoint.cde is not None:
+        return "cde"
+    return "late" if checkpoint.colbert is None else "late-interaction"
 
 
 def require_alone(checkpoint: Checkpoint) -> None:

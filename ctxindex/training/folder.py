@@ -6,6 +6,7 @@
                             tuned.safetensors, curve.json, done.json
                                            the weights before any merging, what was logged, and that training has ended
                             candidate/     a model that is measured and may be dropped
+                            base/, made/   what a training makes before its first step, and would make again
                             logs/          for TensorBoard
 
 `done.json` is written twice: when training has ended, and once more, with what was found, when the model has been
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 TRAINING, CHECKPOINTS, LOGS, CANDIDATE = "training", "checkpoints", "logs", "candidate"
+BASE, MADE = "base", "made"
 PLAN, DONE, CURVE, TUNED = "plan.json", "done.json", "curve.json", "tuned.safetensors"
 
 _DATA = ("sources", "held", "replay")
@@ -61,6 +63,8 @@ class TrainingFolder:
         self.path = out / TRAINING
         self.checkpoints = self.path / CHECKPOINTS
         self.candidate = self.path / CANDIDATE
+        self.base = self.path / BASE
+        self.made = self.path / MADE
 
     def require_usable(self, *, resume: bool) -> None:
         """Check that a training may begin here or, with `resume`, go on. Nothing is read but names.
@@ -104,6 +108,7 @@ class TrainingFolder:
     def discard(self) -> None:
         """Leave nothing behind of a training that could not begin."""
         shutil.rmtree(self.candidate, ignore_errors=True)
+        self.remove_made()
         for folder in (self.checkpoints, self.path, self.out):
             with suppress(OSError):  # something else is in it
                 folder.rmdir()
@@ -147,16 +152,23 @@ class TrainingFolder:
         self._say(ended)
         for folder in (self.checkpoints, self.candidate):
             shutil.rmtree(folder, ignore_errors=True)
+        self.remove_made()
         (self.path / TUNED).unlink(missing_ok=True)
+
+    def remove_made(self) -> None:
+        """Remove what can be made again."""
+        for folder in (self.base, self.made):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _say(self, ended: Ended) -> None:
         values = {"steps": ended.steps, "seconds": ended.seconds}
         _write(self.path / DONE, values if ended.found is None else values | {"found": ended.found})
 
     def _in_use(self) -> bool:
-        """Whether there is any file but of a candidate, which a start that was killed may have left."""
+        """Whether there is any file but what a start that was killed may have left."""
+        left = (self.candidate, self.made, *self.path.glob(f"{BASE}*"))
         found = (Path(folder) / name for folder, _, names in os.walk(self.out) for name in names)
-        return any(not file.is_relative_to(self.candidate) for file in found)
+        return any(not any(file.is_relative_to(folder) for folder in left) for file in found)
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -29,6 +29,7 @@ from ctxindex.training.insent import Vectors
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ctxindex.encoding.attention_context import AttentionContext
     from ctxindex.encoding.checkpoint import Checkpoint
     from ctxindex.encoding.local import LocalEncoder
 
@@ -135,17 +136,30 @@ class ContextualModel(torch.nn.Module):
             of the rows.
         """
         whole = join(readings)
-        attended = [row.length if row.attended is None else row.attended for row in whole.rows]
-        states, starts = self._read([row.ids for row in whole.rows], self.device, attended)
-        for layer in self.token_layers:
-            states = layer(states)
-        positions, owners = _positions(whole.rows, starts)
         if self.spec.multivector:
+            states, positions, owners = self._states(whole)
             order = np.argsort(owners, kind="stable")  # a chunk in several windows is put together again
             made = self._head(_taken(states, positions[order]))
             return list(torch.split(made, [sum(reading.lengths) for reading in readings]))
-        made = self._head(_means(_taken(states, positions), owners, whole.items))
-        return list(torch.split(made, [reading.items for reading in readings]))
+        return list(torch.split(self._head(self.means(whole)), [reading.items for reading in readings]))
+
+    def means(self, reading: Reading, context: AttentionContext | None = None) -> torch.Tensor:
+        """(items, width) float32: the mean state of each item, before the modules behind the pooling.
+
+        Of a `context` all tokens of the reading take notice; see `TokenStates`.
+        """
+        states, positions, owners = self._states(reading, context)
+        return _means(_taken(states, positions), owners, reading.items)
+
+    def _states(
+        self, reading: Reading, context: AttentionContext | None = None
+    ) -> tuple[torch.Tensor, Numbers, Numbers]:
+        """The states of all tokens, where those that are pooled are among them, and whose each is."""
+        attended = [row.length if row.attended is None else row.attended for row in reading.rows]
+        states, starts = self._read([row.ids for row in reading.rows], self.device, attended, context)
+        for layer in self.token_layers:
+            states = layer(states)
+        return states, *_positions(reading.rows, starts)
 
     def packed(self, rows: torch.Tensor, reading: Reading) -> Vectors:
         """What `forward` gave for a reading, with which rows are whose."""

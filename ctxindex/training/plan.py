@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 from ctxindex.encoding.options import EncoderOptions
 from ctxindex.evaluation.results import Run
 from ctxindex.spec import ChunkerSpec, EncoderSpec
+from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.options import ObjectiveOptions, Shares
 from ctxindex.training.schedule import Schedule
 
 if TYPE_CHECKING:
     from ctxindex.evaluation.corpus import Corpus
     from ctxindex.training.data import Data
+
+ALONE, CONTEXT, TUNED = "base, each chunk alone", "base, in context", "tuned"
+NULL = "tuned, without a corpus context"
+"""What is measured, as tables call it."""
 
 HARMLESS = frozenset({"save_every", "patience", "mini_batch_tokens", "gradient_checkpointing"})
 """Fields of a schedule that a training which goes on may have otherwise: they decide when, and in how many parts."""
@@ -36,6 +41,7 @@ class Plan:
         source_shares: of the steps, for each source; None goes by the number of documents.
         merge: shares of the tuned weights to choose from; (1.0,) keeps the tuned model as it is.
         chunker: how documents were cut.
+        contextual: batches and contexts of the method `cde`; nothing to any other.
     """
 
     model: str
@@ -46,6 +52,7 @@ class Plan:
     shares: Shares = field(default_factory=Shares)
     source_shares: Mapping[str, float] | None = None
     merge: tuple[float, ...] = (1.0,)
+    contextual: ContextualOptions = field(default_factory=ContextualOptions)
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,8 @@ def described(plan: Plan, data: Data, spec: EncoderSpec, precision: str) -> dict
     del found["model"], found["merge"], found["encoder"]["model"], found["schedule"]["precision"]
     for name in HARMLESS:
         del found["schedule"][name]
+    if spec.method != "cde":
+        del found["contextual"]
     for role in ("sources", "held", "replay"):
         found[role] = {name: _digest(corpus) for name, corpus in getattr(data, role).items()}
     return found

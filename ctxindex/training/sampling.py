@@ -145,7 +145,7 @@ class Sampler:
         self._limits = limits
         self._shares = shares or Shares()
         self._readers = {name: alone if alone and name in replayed else encoder for name in sources}
-        self._known = _Kept(KEPT_TOKENS)
+        self._known = KeptRows(KEPT_TOKENS)
 
     def batch(self, draw: Draw) -> Batch:
         """What is read in the step of that draw.
@@ -197,7 +197,7 @@ class Sampler:
         document = self._sources[source][number]
         rows = self._rows(source, number, titled)
         contextual = [row for row in rows if not row.isolated]
-        homes = _homes(contextual)
+        homes = homes_of(contextual)
         chosen = _choose_windows(homes, document.questions, len(contextual), self._limits.windows, rng)
         inside = sorted(chunk for chunk, windows in homes.items() if windows <= chosen)
         renumbered = {chunk: place for place, chunk in enumerate(inside)}
@@ -207,8 +207,8 @@ class Sampler:
             if any(gold in renumbered for gold in question.golds)
         ]
         return _Sample(
-            Reading(_only([contextual[window] for window in sorted(chosen)], renumbered), len(inside)),
-            Reading(_only([row for row in rows if row.isolated], renumbered), len(inside)),
+            Reading(only_chunks([contextual[window] for window in sorted(chosen)], renumbered), len(inside)),
+            Reading(only_chunks([row for row in rows if row.isolated], renumbered), len(inside)),
             answered,
             tuple(document.source.chunks[chunk].text for chunk in inside),
         )
@@ -236,7 +236,7 @@ class Sampler:
         return rows
 
 
-class _Kept:
+class KeptRows:
     """The rows of documents that were read last, so many tokens of them at most."""
 
     def __init__(self, most: int) -> None:
@@ -263,7 +263,7 @@ def _length(rows: Sequence[Row]) -> int:
     return sum(row.length for row in rows)
 
 
-def _homes(windows: Sequence[Row]) -> dict[int, set[int]]:
+def homes_of(windows: Sequence[Row]) -> dict[int, set[int]]:
     """The windows that pool each chunk; several for a long one, or where a chunk is the mean of all that hold it."""
     homes: dict[int, set[int]] = defaultdict(set)
     for number, row in enumerate(windows):
@@ -285,7 +285,7 @@ def _choose_windows(
     return chosen
 
 
-def _only(rows: Sequence[Row], renumbered: Mapping[int, int]) -> tuple[Row, ...]:
+def only_chunks(rows: Sequence[Row], renumbered: Mapping[int, int]) -> tuple[Row, ...]:
     """The rows with the places of the chunks that count, by their new numbers; none without any."""
     found = []
     for row in rows:

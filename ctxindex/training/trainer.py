@@ -13,9 +13,10 @@ import importlib.util
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.utils.data import Dataset
@@ -29,12 +30,12 @@ from ctxindex.training.folder import CHECKPOINTS as CHECKPOINTS
 from ctxindex.training.folder import LOGS as LOGS
 from ctxindex.training.gathering import gather_others
 from ctxindex.training.insent import NotNumbersError
-from ctxindex.training.objective import Objective
+from ctxindex.training.objective import Backward, Objective, StepLoss
 from ctxindex.training.stopping import BestOfThisFolder, Patience
 
 if TYPE_CHECKING:
     from ctxindex.training.model import ContextualModel
-    from ctxindex.training.sampling import Batch, Sampler
+    from ctxindex.training.sampling import Sampler
     from ctxindex.training.schedule import Schedule
 
 METRIC = "ndcg@10"
@@ -43,6 +44,31 @@ _WAITING = 24 * 60 * 60
 
 Validate = Callable[[], Mapping[str, float]]
 """Measures the model as it is now; `METRIC` is among what it gives."""
+
+
+class Batches(Protocol):
+    """Makes the batch of a draw: a `Sampler`, or another that its objective understands."""
+
+    def batch(self, draw: Draw) -> Any:
+        """What is read in the step of that draw."""
+        ...
+
+
+class Steps(Protocol):
+    """Puts the gradients of a batch into the weights: an `Objective`, or another; see `Objective.step`."""
+
+    def step(
+        self,
+        encode: Any,
+        batch: Any,
+        backward: Backward,
+        *,
+        budget: int | None,
+        autocast: Callable[[], AbstractContextManager[object]],
+        unfinished: Callable[[], AbstractContextManager[object]],
+    ) -> StepLoss:
+        """Gradients of a batch's loss; gives the loss without its graph."""
+        ...
 
 
 class Draws(Dataset[Draw]):
@@ -75,8 +101,8 @@ class ContextualTrainer(Trainer):
     def __init__(
         self,
         model: ContextualModel,
-        objective: Objective,
-        sampler: Sampler,
+        objective: Steps,
+        sampler: Batches,
         draws: Sequence[Draw],
         arguments: TrainingArguments,
         *,
@@ -121,11 +147,10 @@ class ContextualTrainer(Trainer):
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         """The gradients of one batch; its loss."""
         model.train()
-        batch: Batch = inputs["batch"]
         try:
             found = self._objective.step(
                 model,
-                batch,
+                inputs["batch"],
                 self.accelerator.backward,
                 budget=self._budget,
                 autocast=self.accelerator.autocast,
@@ -226,14 +251,12 @@ def make_trainer(
         raise MissingDependencyError("accelerate", extra="train", purpose="training")
     watched = validate is not None and schedule.evaluate_every > 0
     documents = _documents(sources, shares or sources, replayed)
-    arguments = _arguments(schedule, documents, folder, device, watched=watched)
+    arguments = arguments_of(schedule, documents, folder, device, watched=watched)
     if base is not None:
         base.to(arguments.device)  # where the Trainer brings the model
     devices = arguments.world_size
     together = schedule.gather_negatives and devices > 1
     draws = draw_batches(sources, schedule.documents * (devices if together else 1), schedule.seed, shares)
-    stopping = [Patience(schedule.patience)] if schedule.patience and watched else []
-    drawing = [_tensorboard(folder / LOGS)] if tensorboard else []
     return ContextualTrainer(
         model,
         Objective(model, objective, base, gather_others if together else None),
@@ -242,7 +265,7 @@ def make_trainer(
         arguments,
         budget=schedule.mini_batch_tokens,
         validate=validate,
-        callbacks=[*stopping, BestOfThisFolder(), *drawing, *callbacks],
+        callbacks=[*callbacks_of(schedule, folder, watched=watched, tensorboard=tensorboard), *callbacks],
     )
 
 
@@ -258,6 +281,17 @@ def _documents(sources: Mapping[str, int], shares: Mapping[str, float], replayed
     return round(trained / share)
 
 
+def callbacks_of(schedule: Schedule, folder: Path, *, watched: bool, tensorboard: bool) -> list[TrainerCallback]:
+    """Who stops a training, keeps the best of it, and writes its logs.
+
+    Raises:
+        MissingDependencyError: logs are asked for, and the extra `train` is not installed.
+    """
+    stopping = [Patience(schedule.patience)] if schedule.patience and watched else []
+    drawing = [_tensorboard(folder / LOGS)] if tensorboard else []
+    return [*stopping, BestOfThisFolder(), *drawing]
+
+
 def _tensorboard(folder: Path) -> TrainerCallback:
     """Writes what TensorBoard draws into the folder."""
     if importlib.util.find_spec("tensorboard") is None:
@@ -270,7 +304,8 @@ def _tensorboard(folder: Path) -> TrainerCallback:
     return callback
 
 
-def _arguments(schedule: Schedule, documents: int, folder: Path, device: str, *, watched: bool) -> TrainingArguments:
+def arguments_of(schedule: Schedule, documents: int, folder: Path, device: str, *, watched: bool) -> TrainingArguments:
+    """What the Trainer is told of a schedule, for so many documents (or pairs) an epoch."""
     precision = precision_of(schedule, device)
     steps = schedule.total_steps(documents, int(os.environ.get("WORLD_SIZE", "1")))
     every = schedule.evaluate_every if watched else schedule.save_every

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
 from ctxindex.errors import ConfigError, ModelError
-from ctxindex.training import finetune as module
+from ctxindex.training import workshop as module
 from ctxindex.training.checkpoints import is_complete, last_complete
 from ctxindex.training.context import in_context
 from ctxindex.training.data import Data, DataOptions, read_data
@@ -92,7 +92,7 @@ def test_a_finished_training_says_what_was_found(root: Path, data: Data, whole: 
     assert again.earlier
     assert (again.steps, set(again.merges), set(again.runs)) == (2, {0.5, 1.0}, {ALONE, CONTEXT, TUNED})
     assert again.merged == max(again.merges, key=lambda share: again.merges[share])
-    measured = module._mean(again.runs[TUNED])
+    measured = module.mean_of(again.runs[TUNED])
     assert measured == pytest.approx(again.merges[again.merged])
     assert [line["step"] for line in again.history if "train_loss" in line] == [2]
     with pytest.raises(ConfigError, match=r"is finished: .* for another --merge train anew"):
@@ -112,7 +112,7 @@ def test_a_training_that_ended_is_only_written_and_measured(
 
     out = tmp_path / "tuned"
     with monkeypatch.context() as patch:
-        patch.setattr(module._Workshop, "_measure", killed)
+        patch.setattr(module.Workshop, "_measure", killed)
         with pytest.raises(KeyboardInterrupt):
             trained(plan_of(root), data, out)
     assert (out / "training" / WEIGHTS).is_file()
@@ -270,7 +270,7 @@ def test_what_is_practised_has_vectors_of_the_same_kind(root: Path, data: Data, 
     chosen = {"max_tokens": 64, "dims": 16, "force_mean": True, "anchor": 8}
     both = replace(data, replay={"more": data.held["towns"]}, held={})
     shares = {"towns": 0.5, "more": 0.5}
-    workshop = module._Workshop(
+    workshop = module.Workshop(
         plan_of(root, "cls", encoder=chosen), both, TrainingFolder(tmp_path), "cpu", None, False, None
     )
     spec = workshop._reader_alone().spec
@@ -325,7 +325,7 @@ def checkpoint(root: Path, data: Data, tmp_path_factory: pytest.TempPathFactory)
     """One that a training has written."""
     out = tmp_path_factory.mktemp("kept") / "tuned"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module._Workshop, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(module.Workshop, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             trained(plan_of(root), replace(data, held={}), out)
     return out / "training" / "checkpoints" / "checkpoint-2"

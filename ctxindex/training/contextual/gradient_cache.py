@@ -42,7 +42,7 @@ class TwoStage(Protocol[Read]):
         ...
 
     def second(self, texts: Sequence[Read], context: torch.Tensor) -> torch.Tensor:
-        """The vectors of texts, (texts, width), each read in a context.
+        """The vectors of texts, (texts, width), each read in a context; a text may have several, in its place.
 
         `context` is (slots, dim), the same for all, or (texts, slots, dim).
         """
@@ -77,7 +77,7 @@ class ContextualBatch(Generic[Text]):
 
 
 Loss: TypeAlias = Callable[[list[torch.Tensor]], StepLoss]
-"""Gives the loss of the vectors of all groups, each (texts, width), float32 at least."""
+"""Gives the loss of the vectors of all groups, each (vectors, width), float32 at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +192,7 @@ class TwoStageGradient(Generic[Text]):
                 for place in _places(len(group), self._sizes.second):
                     own.append(_Part(number, place))
                     read.append(self._second(batch, own[-1], context))
+                    own[-1].vectors = len(read[-1])
                 parts.append(own)
                 leaves.append(torch.cat(read))
         for leaf in leaves:
@@ -200,8 +201,9 @@ class TwoStageGradient(Generic[Text]):
             found = self._loss(leaves)
         torch.autograd.backward(found.total)
         for own, leaf in zip(parts, leaves, strict=True):
-            for part in own:
-                part.gradient = _gradient(leaf)[part.place]
+            gradients = torch.split(_gradient(leaf), [part.vectors for part in own])
+            for part, gradient in zip(own, gradients, strict=True):
+                part.gradient = gradient
         return found, [part for own in parts for part in own]
 
     def _second(self, batch: ContextualBatch[Text], part: _Part, context: torch.Tensor) -> torch.Tensor:
@@ -256,6 +258,7 @@ class _Part:
         self.group = group
         self.place = place
         self.state = RandomState()
+        self.vectors = 0
         self.gradient = torch.empty(0)
 
 

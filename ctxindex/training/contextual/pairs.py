@@ -1,0 +1,283 @@
+"""What a step of contextual training reads: questions, the documents that answer them, and a context that they share.
+
+A pair is a question, a document and the chunk of it that answers. What is read of a document are the windows in which
+its gold chunks stand, as at inference, so that the positive of a question is the vector of a chunk in its document and
+its corpus. A document is read once in a step, whatever number of its pairs are in the batch. Where siblings of the gold
+are told apart, too (InSeNT), all chunks of the windows that are read have a vector, and there may be more windows.
+
+The context of a step is drawn from the gold chunks of all pairs of the clusters that are in the batch: a sample of a
+small domain, as an index has one of its corpus. Its size is drawn, too, so that a model learns on no one size. Slots
+are withheld for the whole step, and texts lose their whole context one by one: a document with all that is read of it,
+and a question for itself. So a step reads in two contexts at most, its own and the null one.
+
+All is drawn from the generator of the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctxindex.errors import UsageError
+from ctxindex.training.contextual.context import draw_context
+from ctxindex.training.model import Reading
+from ctxindex.training.sampling import KEPT_TOKENS, KeptRows, Question, TrainingDocument, homes_of, only_chunks
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ctxindex.encoding.local import LocalEncoder
+    from ctxindex.encoding.rows import Row
+    from ctxindex.training.batches import Draw
+    from ctxindex.training.contextual.options import ContextualOptions
+
+    Numbers = npt.NDArray[np.int64]
+    Marks = npt.NDArray[np.bool_]
+
+Sources = Mapping[str, Sequence[TrainingDocument]]
+ReadAlone = Callable[[str], Reading]
+"""What the first stage reads of a text."""
+
+Remove = Callable[[Sequence[int]], "Marks"]
+"""(pairs, pairs) bool: which golds of a batch of pairs are no negatives of which of its questions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A question to a document of a source, by number; the first of its golds is the positive."""
+
+    source: str
+    document: int
+    question: Question
+
+    @property
+    def gold(self) -> int:
+        """The ordinal of the chunk that is the positive."""
+        return self.question.golds[0]
+
+
+def pairs_of(sources: Sources) -> list[Pair]:
+    """Every question to every document, source after source."""
+    return [
+        Pair(source, number, question)
+        for source, documents in sources.items()
+        for number, document in enumerate(documents)
+        for question in document.questions
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class GoldTexts:
+    """The gold chunks of all pairs as texts, each once: what contexts are drawn from.
+
+    `of_pair` (pairs,) is the number of each pair's text.
+    """
+
+    texts: tuple[str, ...]
+    of_pair: Numbers
+
+    @classmethod
+    def of(cls, sources: Sources, pairs: Sequence[Pair]) -> GoldTexts:
+        """Those of these pairs, in the order in which they come first."""
+        known: dict[str, int] = {}
+        chosen = [sources[one.source][one.document].source.chunks[one.gold].text for one in pairs]
+        of_pair = np.array([known.setdefault(text, len(known)) for text in chosen], dtype=np.int64)
+        return cls(tuple(known), of_pair)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What a stage reads.
+
+    `reading` is None where the first stage is frozen: then `number` says which of its vectors is meant. Of a context,
+    `bare` is the null vector in a slot; of a question or a document it is to be read with the null context.
+    """
+
+    reading: Reading | None = None
+    number: int = -1
+    bare: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairBatch:
+    """What a step reads; question i is asked of document `documents[i]`, whose chunk `golds[i]` is its positive.
+
+    `contextual` are the documents in their windows, `isolated` the same chunks each alone, where the encoder mixes the
+    two by `blend`; `counts` are the chunks of each document that have a vector. `answers[i]` are all of these that
+    answer question i. `removed` (pairs, pairs) says which golds are no negatives of which questions.
+    """
+
+    context: tuple[Text, ...]
+    queries: tuple[Text, ...]
+    contextual: tuple[Text, ...]
+    isolated: tuple[Text, ...]
+    counts: tuple[int, ...]
+    documents: tuple[int, ...]
+    golds: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+    removed: Marks
+    blend: float
+
+    @property
+    def groups(self) -> list[tuple[Text, ...]]:
+        """What the second stage reads: questions first."""
+        return [self.queries, self.contextual, *([self.isolated] if self.isolated else [])]
+
+    @property
+    def positives(self) -> Numbers:
+        """(pairs,): the number of each question's gold among all chunks of the batch."""
+        firsts = np.cumsum([0, *self.counts])
+        return np.asarray(firsts[list(self.documents)] + np.array(self.golds), dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What is read of a document, and which of its chunks (by their numbers in it) have a vector there."""
+
+    contextual: Reading
+    isolated: Reading
+    chunks: tuple[int, ...]
+
+
+class PairSampler:
+    """Makes the batch of a draw, whose `documents` are numbers of pairs.
+
+    Args:
+        sources: the documents.
+        pairs: of these documents.
+        encoder: whose rows are read.
+        options: of the training.
+        windows: read of a document at most; more than those of its golds only where siblings are told apart.
+        labels: (pairs,) the cluster of each pair, or anything that says which pairs are of one small domain.
+        texts: the gold chunks as texts.
+        remove: what is known or taken for a false negative.
+        first: what the first stage reads of a text; None where it is frozen.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        pairs: Sequence[Pair],
+        encoder: LocalEncoder,
+        options: ContextualOptions,
+        *,
+        windows: int,
+        labels: Numbers,
+        texts: GoldTexts,
+        remove: Remove,
+        first: ReadAlone | None = None,
+    ) -> None:
+        self._sources = sources
+        self._pairs = pairs
+        self._encoder = encoder
+        self._options = options
+        self._windows = windows
+        self._labels = labels
+        self._texts = texts
+        self._remove = remove
+        self._first = first
+        self._known = KeptRows(KEPT_TOKENS)
+
+    def batch(self, draw: Draw) -> PairBatch:
+        """What is read in the step of that draw.
+
+        Raises:
+            UsageError: a document with a chunk that has no tokens.
+        """
+        rng = draw.generator()
+        context = self._context(draw.documents, rng)
+        chosen = [self._pairs[number] for number in draw.documents]
+        asked: dict[int, list[Pair]] = {}
+        for one in chosen:
+            asked.setdefault(one.document, []).append(one)
+        places = {document: place for place, document in enumerate(asked)}
+        read = [self._read(draw.source, document, own, rng) for document, own in asked.items()]
+        withheld = self._options.dropout.row
+        documents = (rng.random(len(read)) < withheld).tolist()
+        questions = (rng.random(len(chosen)) < withheld).tolist()
+        rows = self._encoder.query_rows([one.question.text for one in chosen])
+        of_document = [read[places[one.document]].chunks for one in chosen]
+        blend = self._encoder.spec.blend
+        return PairBatch(
+            context=context,
+            queries=tuple(Text(Reading((row,), 1), bare=bare) for row, bare in zip(rows, questions, strict=True)),
+            contextual=tuple(Text(one.contextual, bare=bare) for one, bare in zip(read, documents, strict=True)),
+            isolated=tuple(Text(one.isolated, bare=bare) for one, bare in zip(read, documents, strict=True) if blend),
+            counts=tuple(len(one.chunks) for one in read),
+            documents=tuple(places[one.document] for one in chosen),
+            golds=tuple(chunks.index(one.gold) for one, chunks in zip(chosen, of_document, strict=True)),
+            answers=tuple(
+                tuple(place for place, chunk in enumerate(chunks) if chunk in one.question.golds)
+                for one, chunks in zip(chosen, of_document, strict=True)
+            ),
+            removed=self._remove(draw.documents) | _answering(chosen),
+            blend=blend,
+        )
+
+    def _context(self, numbers: Sequence[int], rng: np.random.Generator) -> tuple[Text, ...]:
+        inside = np.isin(self._labels, self._labels[list(numbers)])
+        known = np.unique(self._texts.of_pair[inside])
+        least, most = self._options.context_size
+        drawn = known[draw_context(len(known), int(rng.integers(least, most + 1)), rng)].tolist()
+        withheld = (rng.random(len(drawn)) < self._options.dropout.slot).tolist()
+        return tuple(self._slot(number, bare) for number, bare in zip(drawn, withheld, strict=True))
+
+    def _slot(self, number: int, bare: bool) -> Text:
+        if bare or self._first is None:
+            return Text(number=number, bare=bare)
+        return Text(self._first(self._texts.texts[number]), number)
+
+    def _read(self, source: str, document: int, asked: Sequence[Pair], rng: np.random.Generator) -> _Read:
+        rows = self._rows(source, document)
+        contextual = [row for row in rows if not row.isolated]
+        homes = homes_of(contextual)
+        golds = {one.gold for one in asked}
+        windows = set().union(*(homes[gold] for gold in golds))
+        inside = sorted(golds)
+        if self._options.insent:
+            for window in rng.permutation(len(contextual)).tolist():
+                if len(windows) >= self._windows:
+                    break
+                windows.add(window)
+            inside = sorted(chunk for chunk, own in homes.items() if own <= windows)
+        renumbered = {chunk: place for place, chunk in enumerate(inside)}
+        return _Read(
+            Reading(only_chunks([contextual[window] for window in sorted(windows)], renumbered), len(inside)),
+            Reading(only_chunks([row for row in rows if row.isolated], renumbered), len(inside)),
+            tuple(inside),
+        )
+
+    def _rows(self, source: str, number: int) -> tuple[Row, ...]:
+        key = source, number, True
+        rows = self._known.get(key)
+        if rows is None:
+            one = self._sources[source][number].source
+            rows = tuple(self._encoder.document_rows(one))
+            if not rows:
+                raise UsageError(
+                    f"{one.document.doc_id} cannot be trained on: a chunk has no tokens that the model can read"
+                )
+            self._known.put(key, rows)
+        return rows
+
+
+def read_alone(encoder: LocalEncoder) -> ReadAlone:
+    """What a first stage reads of a text: its rows, pooled to one vector, without those of titles or documents."""
+    from ctxindex.types import Chunk, ChunkedDocument, Document
+
+    def read(text: str) -> Reading:
+        rows = encoder.document_rows(ChunkedDocument(Document("", text), (Chunk(0, 0, len(text), text),)))
+        if not rows:
+            raise UsageError(f"there is nothing in {text[:50]!r} that the model can read")
+        return Reading(tuple(rows), 1)
+
+    return read
+
+
+def _answering(pairs: Sequence[Pair]) -> Marks:
+    """(pairs, pairs) of one source: golds that are another gold of a question, or its own."""
+    rows = [[one.document == other.document and other.gold in one.question.golds for other in pairs] for one in pairs]
+    return np.array(rows, dtype=np.bool_)

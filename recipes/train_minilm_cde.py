@@ -1,0 +1,147 @@
+"""Train contextual document embeddings: `minilm-insent` with a corpus context, and the controls that say what it gains.
+
+    python recipes/train_minilm_cde.py DATA [--row NAME …] [--seed N …] [--steps N] [--threads N] [--out FOLDER]
+
+DATA holds the training sets of `train_minilm_insent.py`. Every row is a training of its own, in FOLDER/ROW-SEED, and
+what each finds on held-out documents is printed at the end, from trainings of earlier runs, too. A run that was stopped
+goes on where it stood when the same command is given again.
+
+    clusters        batches of what is alike, the relative filter, a context of the batch's clusters
+    random          batches of any pairs of a source
+    no-filter       clusters, without the filter
+    null            clusters, and never a context: what a gain of the context is measured against
+    insent          clusters, and the InSeNT loss on half of the weight
+    insent-null     the same without a context
+
+The gain of batches is clusters less random; that of the corpus context is clusters less null, not less the base, since
+hard batches help by themselves. A row that is to be spoken of takes three seeds: one alone is chance as well.
+
+What makes it fit a machine of two cores: the first stage is frozen, and its vectors are made once; one window a
+document; batches of 24 pairs; the table of token embeddings stays as it is. A few hundred steps take hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ctxindex.chunking import load_chunker
+from ctxindex.cli.progress import choose_training
+from ctxindex.encoding import EncoderOptions, load_encoder
+from ctxindex.encoding.known_models import MINILM_INSENT
+from ctxindex.spec import ChunkerSpec
+from ctxindex.training.card import command_line, measurements, write_card
+from ctxindex.training.contextual.context import ContextDropout
+from ctxindex.training.contextual.filtering import FalseNegativeFilter
+from ctxindex.training.contextual.options import ContextualOptions
+from ctxindex.training.data import Data, DataOptions, read_data
+from ctxindex.training.finetune import Finetuned, Plan, finetune
+from ctxindex.training.options import InsentOptions, ObjectiveOptions
+from ctxindex.training.schedule import Schedule
+from ctxindex.training.watching import Watching
+
+CHUNKS = ChunkerSpec("recursive", 500, "chars", 0)
+SOURCES = ("cuad-train", "medquad-train", "evinf-train", "qmsum-train")
+RESULTS = "results.json"
+"""What a row found, beside its model; written last."""
+
+_CLUSTERS = ContextualOptions(cluster_size=24, context_size=(8, 64))
+_NEVER = ContextDropout(0.0, 1.0)
+
+ROWS = {
+    "clusters": _CLUSTERS,
+    "random": replace(_CLUSTERS, batches="random"),
+    "no-filter": replace(_CLUSTERS, filter=FalseNegativeFilter("none")),
+    "null": replace(_CLUSTERS, dropout=_NEVER),
+    "insent": replace(_CLUSTERS, insent=0.5),
+    "insent-null": replace(_CLUSTERS, insent=0.5, dropout=_NEVER),
+}
+"""The trainings that are compared."""
+
+
+def plan(row: str, seed: int, steps: int) -> Plan:
+    """Everything that decides a model; how it is read is what its base says of itself."""
+    return Plan(
+        model=MINILM_INSENT,
+        encoder=EncoderOptions(method="cde"),
+        chunker=CHUNKS,
+        objective=ObjectiveOptions(InsentOptions(lambda_seq=0.4, tau=0.05)),
+        schedule=Schedule(
+            steps=steps,
+            documents=24,
+            windows=1,
+            learning_rate=2e-5,
+            warmup=0.1,
+            weight_decay=0.0,
+            freeze_embeddings=True,
+            save_every=50,
+            seed=seed,
+        ),
+        contextual=ROWS[row],
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path, help="the folder of the training sets")
+    parser.add_argument("--row", choices=ROWS, nargs="+", default=list(ROWS))
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--held-out", type=float, default=0.05, help="share of the documents that are measured on")
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--out", type=Path, default=Path("build/minilm-cde"))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    given = parser.parse_args(arguments)
+    command = command_line(["python", "recipes/train_minilm_cde.py", *arguments])
+    data = None
+    for row in given.row:
+        for seed in given.seed:
+            out = given.out / f"{row}-{seed}"
+            if (out / RESULTS).exists():
+                continue
+            data = data or read(given)
+            print(f"training {row} with seed {seed} for {given.steps} steps into {out}", flush=True)
+            found = train(plan(row, seed, given.steps), data, out, given.threads, command)
+            (out / RESULTS).write_text(json.dumps(measurements(found.runs), indent=1) + "\n", encoding="utf-8")
+    print_results(given.out)
+
+
+def read(given: argparse.Namespace) -> Data:
+    """The sets; what is held out is the same for all rows and seeds."""
+    tokenizer = load_encoder(MINILM_INSENT).tokenizer
+    names = tuple(str(given.data / name) for name in SOURCES)
+    return read_data(DataOptions(names, held_out=given.held_out), load_chunker(CHUNKS, tokenizer), CHUNKS, tokenizer)
+
+
+def train(chosen: Plan, data: Data, out: Path, threads: int | None, command: str) -> Finetuned:
+    """Train a row into a folder, telling how far it is."""
+    steps, measuring = choose_training(quiet=False)
+    return finetune(
+        chosen,
+        data,
+        out,
+        resume=True,
+        threads=threads,
+        callbacks=[] if steps is None else [Watching(steps)],
+        watch=measuring,
+        card=lambda found: write_card(found, chosen, data, command),
+    )
+
+
+def print_results(folder: Path) -> None:
+    """nDCG@10 of all rows that are trained, in points of 100: the mean over sets, and each set."""
+    for file in sorted(folder.glob(f"*/{RESULTS}")):
+        by_name: dict[str, list[float]] = {}
+        for one in json.loads(file.read_text(encoding="utf-8")):
+            by_name.setdefault(one["measured"], []).append(100 * one["metrics"]["ndcg@10"])
+        for name, values in by_name.items():
+            each = " ".join(f"{value:5.1f}" for value in values)
+            print(f"{file.parent.name:<16} {name:<32} {sum(values) / len(values):5.1f}   {each}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""A contextual training as a whole, on tiny models: what is trained, what is not, and that it goes on as it was."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
+from ctxindex.encoding.cde import CdeEncoder
+from ctxindex.encoding.cde_folder import make_native_cde
+from ctxindex.encoding.cde_settings import NativeCde
+from ctxindex.errors import ConfigError
+from ctxindex.training.context import in_context
+from ctxindex.training.contextual.base import as_cde
+from ctxindex.training.contextual.context import ContextDropout
+from ctxindex.training.contextual.options import ContextualOptions
+from ctxindex.training.contextual.workshop import ContextualWorkshop
+from ctxindex.training.data import Data, DataOptions, read_data
+from ctxindex.training.finetune import ALONE, CONTEXT, NULL, TUNED, Plan, finetune
+from ctxindex.training.schedule import Schedule
+from tests.encoding.tiny import save_sentence_transformer
+from tests.training.sets import PLACES, SPEC, chunker, write_set
+
+QUICK = Schedule(steps=2, documents=4, windows=1, learning_rate=5e-3, save_every=1, precision="float32")
+SMALL = ContextualOptions(cluster_size=4, context_size=(2, 4))
+
+
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    save_sentence_transformer(folder / "bert")
+    write_set(folder / "towns", PLACES[:8])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(root: Path) -> Data:
+    named = DataOptions((str(root / "towns"),), held_out=0.25)
+    return read_data(named, chunker(load_encoder(str(root / "bert")).tokenizer), SPEC)
+
+
+def plan_of(root: Path, model: str = "bert", options: ContextualOptions = SMALL, **more: Any) -> Plan:
+    chosen = EncoderOptions(method="cde", **more.pop("encoder", {"anchor": 8}))
+    encoder = in_context(chosen, as_cde(open_checkpoint(str(root / model))))
+    return Plan(str(root / model), encoder, SPEC, schedule=more.pop("schedule", QUICK), contextual=options, **more)
+
+
+def trained(plan: Plan, data: Data, out: Path, **more: Any) -> Any:
+    return finetune(plan, data, out, device="cpu", **more)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors") | {
+        f"cde {name}": one for name, one in load_file(folder / "cde.safetensors").items()
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path, data: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    out = tmp_path_factory.mktemp("whole") / "tuned"
+    return out, trained(plan_of(root), data, out)
+
+
+def test_an_ordinary_base_becomes_a_cde_model(root: Path, whole: tuple[Path, Any]) -> None:
+    out, found = whole
+    assert list(found.runs) == [ALONE, CONTEXT, NULL, TUNED]
+    assert sorted(file.name for file in (out / "training").iterdir()) == ["curve.json", "done.json", "plan.json"]
+    encoder = load_encoder(str(out), EncoderOptions(device="cpu", dtype="float32"))
+    assert isinstance(encoder, CdeEncoder)
+    assert (encoder.spec.method, encoder.spec.anchor, encoder.spec.blend) == ("cde", 8, 0.6)
+    assert encoder.settings.context_size == 4
+    reading = encoder.with_context(encoder.encode_context(["Arles has a harbour.", "Dover has piers."]))
+    assert np.abs(reading.encode_queries(["piers"]) - encoder.encode_queries(["piers"])).max() > 1e-5
+    (run,) = found.runs[TUNED]
+    assert run.notes["encoder"]["context"] != found.runs[NULL][0].notes["encoder"]["context"]
+
+
+def test_a_frozen_first_stage_stays_and_the_rest_learns(root: Path, whole: tuple[Path, Any]) -> None:
+    out, _ = whole
+    base, first = load_file(root / "bert" / "model.safetensors"), load_file(out / "first_stage" / "model.safetensors")
+    assert all(torch.equal(one, first[name]) for name, one in base.items())
+    tuned = weights(out)
+    assert sum(not torch.equal(one, tuned[name]) for name, one in base.items()) > 10
+    (line,) = [line for line in whole[1].history if "train_loss" in line]
+    assert line["step"] == 2
+
+
+def test_new_weights_learn_faster(root: Path, data: Data, whole: tuple[Path, Any], tmp_path: Path) -> None:
+    make_native_cde(str(root / "bert"), tmp_path / "untrained", NativeCde(context_size=4))
+    before, after = weights(tmp_path / "untrained"), weights(whole[0])
+    moved = {name: float((after[name] - one).abs().max()) for name, one in before.items()}
+    base = max(value for name, value in moved.items() if not name.startswith("cde"))
+    for name in ("cde projection.weight", "cde null", "cde bias"):
+        assert moved[name] > 3 * base, name
+
+
+@pytest.mark.parametrize("first_stage", ["shared", "trained"])
+def test_other_first_stages_learn(root: Path, data: Data, tmp_path: Path, first_stage: Any) -> None:
+    plan = plan_of(root, options=replace(SMALL, first_stage=first_stage, dropout=ContextDropout(0.0, 0.0)))
+    trained(plan, replace(data, held={}), tmp_path / "tuned")
+    checkpoint = open_checkpoint(str(tmp_path / "tuned"))
+    assert checkpoint.cde is not None
+    assert checkpoint.cde.share_stages is (first_stage == "shared")
+    if first_stage == "trained":
+        base = load_file(root / "bert" / "model.safetensors")
+        first = load_file(tmp_path / "tuned" / "first_stage" / "model.safetensors")
+        assert sum(not torch.equal(one, first[name]) for name, one in base.items()) > 10
+
+
+def test_a_training_that_was_stopped_ends_in_the_same_model(
+    root: Path, data: Data, whole: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ContextualWorkshop, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained(plan_of(root), data, tmp_path / "tuned")
+    training = tmp_path / "tuned" / "training"
+    for name in ("done.json", "tuned.safetensors", "curve.json"):
+        (training / name).unlink()
+    shutil.rmtree(training / "checkpoints" / "checkpoint-2")
+    shutil.rmtree(training / "base")
+    trained(plan_of(root), data, tmp_path / "tuned", resume=True)
+    expected, found = weights(whole[0]), weights(tmp_path / "tuned")
+    assert all(torch.equal(one, found[name]) for name, one in expected.items())
+    again = trained(plan_of(root), data, tmp_path / "tuned", resume=True)
+    assert again.earlier
+    assert not (training / "base").exists()
+    with pytest.raises(ConfigError, match=r"another training: contextual\.batches"):
+        trained(plan_of(root, options=replace(SMALL, batches="random")), data, tmp_path / "tuned", resume=True)
+
+
+def test_parts_give_the_same_model(root: Path, data: Data, whole: tuple[Path, Any], tmp_path: Path) -> None:
+    trained(plan_of(root, schedule=replace(QUICK, mini_batch_tokens=64)), replace(data, held={}), tmp_path / "tuned")
+    found = weights(tmp_path / "tuned")
+    for name, one in weights(whole[0]).items():
+        torch.testing.assert_close(found[name], one, atol=2e-3, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_control_learns_nothing_of_the_context(root: Path, data: Data, tmp_path: Path) -> None:
+    options = replace(SMALL, dropout=ContextDropout(0.0, 1.0), batches="random")
+    trained(plan_of(root, options=options), replace(data, held={}), tmp_path / "tuned")
+    make_native_cde(str(root / "bert"), tmp_path / "untrained", NativeCde(context_size=4))
+    before, after = (load_file(tmp_path / one / "cde.safetensors") for one in ("untrained", "tuned"))
+    assert torch.equal(before["projection.bias"], after["projection.bias"])
+    assert not torch.equal(before["null"], after["null"])
+
+
+def test_a_cde_model_is_trained_on_with_insent(root: Path, data: Data, tmp_path: Path) -> None:
+    make_native_cde(str(root / "bert"), tmp_path / "base", NativeCde(context_size=9, output_head=True))
+    plan = plan_of(
+        tmp_path, "base", options=replace(SMALL, insent=0.5), merge=(0.5, 1.0), schedule=replace(QUICK, steps=10)
+    )
+    found = trained(plan, data, tmp_path / "tuned")
+    assert set(found.runs) == {ALONE, CONTEXT, NULL, TUNED}
+    assert set(found.merges) == {0.5, 1.0}
+    assert open_checkpoint(str(tmp_path / "tuned")).cde == NativeCde(context_size=9, output_head=True)
+    trainings = [line for line in found.history if "loss" in line]
+    assert trainings
+    assert all({"contrastive", "removed", "l_seq", "l_batch"} <= line.keys() for line in trainings)
+    with pytest.raises(ConfigError, match="has two stages: choose frozen or trained"):
+        trained(plan_of(tmp_path, "base", options=replace(SMALL, first_stage="shared")), data, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_several_devices_are_refused(root: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="trains on one device"):
+        trained(plan_of(root), data, tmp_path / "tuned")

@@ -1,0 +1,124 @@
+"""The model of two stages in training: its vectors are those of inference, and its gradient reaches what it should."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
+from ctxindex.encoding.cde import CdeEncoder, FirstStage
+from ctxindex.encoding.cde_folder import make_native_cde
+from ctxindex.encoding.cde_settings import NativeCde
+from ctxindex.metering import Meter
+from ctxindex.training.batches import Draw
+from ctxindex.training.contextual.context import ContextDropout
+from ctxindex.training.contextual.model import TwoStageModel
+from ctxindex.training.contextual.objective import ContextualObjective
+from ctxindex.training.contextual.options import ContextualOptions
+from ctxindex.training.contextual.pairs import PairSampler, Text, read_alone
+from ctxindex.training.model import Reading
+from ctxindex.training.options import InsentOptions
+from ctxindex.types import EncodedDocument
+from tests.encoding.tiny import save_sentence_transformer
+from tests.training.contextual.test_pairs import LABELS, PAIRS, SOURCES, TEXTS
+
+OPTIONS = EncoderOptions(device="cpu", dtype="float32", anchor=4, blend=0.0)
+KINDS = ("frozen", "shared", "trained")
+
+
+class Made:
+    """A CDE model with one of the forms of a first stage, as an encoder and in training."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        settings = NativeCde(share_stages=kind == "shared", output_head=True, context_bias_init=0.5)
+        make_native_cde(str(folder / "bert"), folder / kind, settings)
+        checkpoint = open_checkpoint(str(folder / kind))
+        encoder = load_encoder(str(folder / kind), OPTIONS)
+        assert isinstance(encoder, CdeEncoder)
+        self.encoder = encoder
+        first = FirstStage.of(checkpoint.first_stage or checkpoint, OPTIONS, Meter())
+        self.model = TwoStageModel(encoder, checkpoint, "cpu", first=first if kind == "trained" else None)
+        self.read = read_alone(first)
+        if kind == "frozen":
+            self.model.freeze(first.mean_states(TEXTS.texts))
+
+    def slots(self, numbers: list[int]) -> list[Text]:
+        return [Text(self.read(TEXTS.texts[number]), number) for number in numbers]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
+    folder = tmp_path_factory.mktemp("models")
+    save_sentence_transformer(folder / "bert")
+    return {kind: Made(folder, kind) for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_are_those_of_inference(made: dict[str, Made], kind: str) -> None:
+    one, numbers = made[kind], [3, 0, 5]
+    reading = one.encoder.with_context(one.encoder.encode_context([TEXTS.texts[number] for number in numbers]))
+    asked = ["when is the market in Arles", "who founded Fez"]
+    rows = one.encoder.query_rows(asked)
+    source = SOURCES["a"][1].source
+    document = Reading(tuple(one.encoder.document_rows(source)), len(source.chunks))
+    texts = [Text(Reading((rows[0],), 1)), Text(document), Text(Reading((rows[1],), 1), bare=True)]
+    with torch.no_grad():
+        found = one.model.second(texts, one.model.first(one.slots(numbers))).numpy()
+    np.testing.assert_allclose(found[0], reading.encode_queries(asked)[0], atol=1e-5)
+    (expected,) = reading.encode_documents([source])
+    assert isinstance(expected, EncodedDocument)
+    np.testing.assert_allclose(found[1:4], expected.vectors, atol=1e-5)
+    np.testing.assert_allclose(found[4], one.encoder.encode_queries(asked)[1], atol=1e-5)
+    assert np.abs(found[0] - one.encoder.encode_queries(asked)[0]).max() > 1e-4
+
+
+def test_a_context_withheld_in_all_slots_is_none(made: dict[str, Made]) -> None:
+    one = made["frozen"]
+    asked = [Text(Reading((row,), 1)) for row in one.encoder.query_rows(["who founded Fez"])]
+    with torch.no_grad():
+        nothing = one.model.second(asked, one.model.first([Text(bare=True)] * 3))
+        bare = one.model.second([replace(text, bare=True) for text in asked], one.model.first(one.slots([1])))
+    torch.testing.assert_close(nothing, bare, atol=1e-6, rtol=0)
+
+
+def gradients(one: Made, kind: str, **more: Any) -> dict[str, torch.Tensor]:
+    options = ContextualOptions(context_size=(4, 4), dropout=ContextDropout(0.3, 0.3), insent=0.5)
+    sampler = PairSampler(
+        SOURCES,
+        PAIRS,
+        one.encoder,
+        options,
+        windows=1,
+        labels=LABELS,
+        texts=TEXTS,
+        remove=lambda numbers: np.zeros((len(numbers),) * 2, dtype=np.bool_),
+        first=None if kind == "frozen" else one.read,
+    )
+    one.model.zero_grad()
+    batch = sampler.batch(Draw(3, "a", (0, 1, 3, 7), 0))
+    bare = [text.bare for group in (batch.context, *batch.groups) for text in group]
+    assert any(bare)
+    assert not all(bare)
+    ContextualObjective(one.model, InsentOptions(), options.insent).step(
+        one.model, batch, torch.autograd.backward, **more
+    )
+    return {name: weight.grad for name, weight in one.model.named_parameters() if weight.grad is not None}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_have_the_gradient_of_one_pass(made: dict[str, Made], kind: str) -> None:
+    whole = gradients(made[kind], kind)
+    parts = gradients(made[kind], kind, budget=60)
+    assert whole.keys() == parts.keys()
+    for name, one in whole.items():
+        torch.testing.assert_close(
+            parts[name], one, atol=2e-6, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
+    new = ("parts.projection_weight", "parts.projection_bias", "parts.null", "parts.bias", "parts.head_2_weight")
+    assert all(float(whole[name].abs().max()) > 1e-7 for name in new)
+    assert any(name.startswith("first_stage.") for name in whole) is (kind == "trained")
