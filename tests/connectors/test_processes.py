@@ -75,7 +75,7 @@ def test_lance_reader_follows_a_writer_in_another_process(tmp_path: Path) -> Non
         for _ in range(4):
             output.readline()
         reader = open_store("lancedb", index="docs", path=tmp_path)
-        revisions = set()
+        revisions: set[str] = set()
         end = time.monotonic() + 2
         while time.monotonic() < (end if len(revisions) > 1 else end + 58):  # on a busy machine writers take longer
             chunks = reader.chunks("0/3")

@@ -233,7 +233,8 @@ def test_bfloat16_on_a_cpu_is_near_float32(folder: Path, tmp_path: Path) -> None
 def test_the_base_is_read_in_the_same_precision(folder: Path, tmp_path: Path) -> None:
     """Else it would hold the model where rounding alone has brought it."""
     trainer, *_ = made(folder, tmp_path, {"precision": "bfloat16", "steps": 1})
-    base: Any = trainer._objective._base
+    objective: Any = trainer._objective
+    base = objective._base
     seen: set[torch.dtype] = set()
     linear = base.transformer.encoder.layer[0].intermediate.dense
     linear.register_forward_hook(lambda module, given, result: seen.add(result.dtype))
