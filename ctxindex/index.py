@@ -34,10 +34,12 @@ from ctxindex.indexing import (
     require_agreement,
     stale_failures,
 )
+from ctxindex.indexing.freezing import Load
 from ctxindex.loading import (
     LOADER_VERSION,
     Found,
     LoadOptions,
+    Source,
     find_sources,
     hash_source,
     load_source,
@@ -71,7 +73,9 @@ class Index:
         self.store = store
         self.options = options
         self._meter = Meter()
-        self._tools = Tools(options, self._meter, device, threads=threads, trust_remote_code=trust_remote_code)
+        self._tools = Tools(
+            options, self._meter, store.read_context, device, threads=threads, trust_remote_code=trust_remote_code
+        )
 
     def __repr__(self) -> str:
         return f"Index({self.store.location})"
@@ -105,6 +109,7 @@ class Index:
         dtype: str | None = None,
         pool_factor: int | None = None,
         skiplist: str | None = None,
+        context: str | None = None,
         device: str | None = None,
         threads: int | None = None,
         trust_remote_code: bool = False,
@@ -121,7 +126,7 @@ class Index:
             path: folder of a local store.
             model: minilm, minilm-insent, a model folder, or owner/name on the hub; by default minilm-insent where this
                 installation has it, else minilm.
-            method: late, late-interaction or independent.
+            method: late, late-interaction, cde or independent.
             chunker: markdown, recursive or tokens.
             chunk_size: the most a chunk may have, overlap included, in `chunk_unit`s.
             chunk_unit: tokens or chars.
@@ -129,7 +134,7 @@ class Index:
             max_tokens: size of a window in tokens, special tokens included; "model" for what it was trained with.
             join: what chunks are to the model: texts joined by separators (sep), or spans of the document (raw).
             pooling: the tokens a chunk is pooled from: strict, inclusive or authors-compat.
-            windows: how long documents are read: window, token-window or full.
+            windows: how long documents are read: window, token-window, full, or with cde each chunk alone (chunk).
             window_overlap: tokens that a window reads beyond its chunks, on each side.
             owner: the window that a chunk in several is taken from: centre, first, or the mean of all.
             anchor: how many of the document's first tokens every later window begins with.
@@ -141,6 +146,7 @@ class Index:
             dtype: of the forward pass: float32, bfloat16 or float16; auto for the fastest that keeps the quality here.
             pool_factor: late interaction: by what the number of a chunk's vectors is divided.
             skiplist: late interaction: leave out no tokens (none), or those that the model's files name (model).
+            context: method cde: read in the context of the documents themselves (corpus), or in none (null).
             device: auto, cpu, cuda or mps.
             threads: of the CPU; by default as many as there are processors for this process.
             trust_remote_code: let Python code in the model's folder run; no file and no variable can say so.
@@ -225,11 +231,12 @@ class Index:
             if dry_run:
                 totals.new, totals.changed = len(plan.new), len(plan.changed)
         else:
-            self._meter.on_tokens = progress.advance
+            load = partial(load_source, options=loading)
             with self.store.writing():
-                spec = spec or self._create(with_model=bool(plan.work))
+                spec = spec or self._create(plan.work, load)
+                self._meter.on_tokens = progress.advance
                 run = Ingest(self.store, records, spec.fingerprint, self._meter, progress)
-                totals = run.run(plan, partial(load_source, options=loading), partial(self._tools.of, spec))
+                totals = run.run(plan, load, partial(self._tools.of, spec))
         stale = stale_failures(found, records, {failure.doc_id for failure in totals.failures})
         if stale and not dry_run:
             self.store.delete(stale)
@@ -359,14 +366,19 @@ class Index:
             raise IndexNotFoundError(f"there is no index at {self.store.location}: make one with ctxindex ingest PATH")
         return spec
 
-    def _create(self, *, with_model: bool) -> IndexSpec:
+    def _create(self, sources: Sequence[Source], load: Load) -> IndexSpec:
         """Make the index, but only once everything that could refuse to work has been tried."""
         made = self.spec
         if made is not None:  # by another process, while we looked at the files
             self._tools.require_agreement(made)
             return made
-        spec = self._tools.make(with_model=with_model)
-        self.store.create(spec.to_json(), VectorLayout(spec.encoder.dim, spec.encoder.multivector))
+        self._meter.on_tokens = None
+        spec, frozen = self._tools.make(sources, load)
+        layout = VectorLayout(spec.encoder.dim, spec.encoder.multivector)
+        if frozen is None:
+            self.store.create(spec.to_json(), layout)
+        else:
+            self.store.create(spec.to_json(), layout, frozen.to_bytes())
         return spec
 
     def _report(self, totals: Totals, began: float, dry_run: bool) -> IngestReport:

@@ -140,8 +140,15 @@ class CdeEncoder(LocalEncoder):
         """The context that this encoder reads with; None for the null context."""
         return self._context
 
-    def encode_context(self, texts: Sequence[str]) -> CorpusContext:
+    @property
+    def context_size(self) -> int:
+        """How many texts make a context, where the corpus has as many; fewer will do."""
+        return self.settings.context_size
+
+    def encode_context(self, texts: Sequence[str], *, seed: int | None = None) -> CorpusContext:
         """Make a context of a sample of the corpus (`sample_context`): any number of texts, in any order.
+
+        No text need be repeated or left out, so `seed` decides nothing here.
 
         Raises:
             UsageError: no texts, or one without any token.

@@ -176,10 +176,12 @@ class PublishedCdeEncoder(LocalEncoder):
     def drift(self, context: CorpusContext, texts: Sequence[str]) -> float:
         """How far the corpus that `texts` were drawn from has moved from a context; see `corpus_context.drift`.
 
+        Texts that fill up the context are no further evidence of what the corpus was, and count once.
+
         Raises:
             UsageError: fewer than two texts, here or in the context.
         """
-        return drift(context.vectors, self._first_vectors(texts))
+        return drift(np.unique(context.vectors, axis=0), self._first_vectors(texts))
 
     def encode_documents(self, documents: Iterable[ChunkedDocument]) -> Iterator[EncodedDocument | FailedDocument]:
         """See `Encoder.encode_documents`.

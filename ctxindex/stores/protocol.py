@@ -1,7 +1,8 @@
 """The store seam: one named index in one vector database, document-shaped.
 
 A store keeps three things and nothing else knows where: the index's spec (opaque JSON here), one record a document, and
-the chunks with their vectors; and where the index has one, its corpus context (opaque bytes here). Truth about what is indexed lives here, so two machines that open the same store agree.
+the chunks with their vectors; and a fourth where the index has one, its corpus context (opaque bytes here). Truth about
+what is indexed lives here, so two machines that open the same store agree.
 
 The write order of a replace is the protocol's heart; `ctxindex.stores.replacing` has it, written once, for all.
 A reader never sees a document half written: `search` and `chunks` return chunks of live revisions only.
