@@ -32,6 +32,7 @@ from ctxindex.indexing import (
     VerifyReport,
     make_plan,
     require_agreement,
+    settled_records,
     stale_failures,
 )
 from ctxindex.indexing.freezing import Load
@@ -223,7 +224,7 @@ class Index:
         records: dict[str, DocumentRecord] = {}
         if spec is not None:
             self._tools.require_agreement(spec)
-            records = self._settled_records(dry_run)
+            records = settled_records(self.store, dry_run=dry_run)
         with self._meter.time("load"):
             plan = make_plan(found, records, hash_source, retry_failed=retry_failed)
         if dry_run or not (plan.work or plan.failures):
@@ -243,15 +244,6 @@ class Index:
         if totals.chunks:
             self.store.maintain()
         return self._report(totals, began, dry_run)
-
-    def _settled_records(self, dry_run: bool) -> dict[str, DocumentRecord]:
-        """The records by doc_id, once what a killed run left in flight has been ended."""
-        records = {record.doc_id: record for record in self.store.records()}
-        if dry_run or all(record.pending is None for record in records.values()):
-            return records
-        with self.store.writing():
-            self.store.recover()
-        return {record.doc_id: record for record in self.store.records()}
 
     def verify(
         self,
@@ -332,21 +324,26 @@ class Index:
         self._existing()
         self.store.delete(set(doc_ids))
 
-    def status(self) -> IndexStatus:
-        """What is in the index.
+    def status(self, *, drift: bool = False) -> IndexStatus:
+        """What is in the index; with `drift` also how far the corpus has moved from its context, which takes the model.
 
         Raises:
             IndexNotFoundError: there is none.
+            MismatchError: the store does not hold the corpus context that the index names.
+            UsageError: the drift was asked for, and the index has no corpus context.
+            ModelError: the model cannot be found or used.
         """
         spec = self._existing()
         counts = self.store.counts()
+        records = list(self.store.records())
         failed = [
             FailedDocument(record.doc_id, record.error or "", record.source_hash)
-            for record in self.store.records()
+            for record in records
             if record.status == "failed"
         ]
         failed.sort(key=lambda failure: failure.doc_id)
-        return IndexStatus(self.store.location, counts.documents, counts.chunks, tuple(failed), spec)
+        context = self._tools.context_status(spec, self.store, records, drift=drift)
+        return IndexStatus(self.store.location, counts.documents, counts.chunks, tuple(failed), spec, context)
 
     def close(self) -> None:
         """Release the store."""
@@ -375,10 +372,8 @@ class Index:
         self._meter.on_tokens = None
         spec, frozen = self._tools.make(sources, load)
         layout = VectorLayout(spec.encoder.dim, spec.encoder.multivector)
-        if frozen is None:
-            self.store.create(spec.to_json(), layout)
-        else:
-            self.store.create(spec.to_json(), layout, frozen.to_bytes())
+        context = () if frozen is None else (frozen.to_bytes(),)
+        self.store.create(spec.to_json(), layout, *context)
         return spec
 
     def _report(self, totals: Totals, began: float, dry_run: bool) -> IngestReport:

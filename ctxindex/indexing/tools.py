@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding import Encoder, load_encoder
 from ctxindex.encoding.encoder import ContextEncoder, as_context_encoder, restore_encoder
-from ctxindex.errors import ConfigError
+from ctxindex.errors import ConfigError, UsageError
+from ctxindex.indexing.drifting import context_drift, context_status
 from ctxindex.indexing.freezing import FrozenContext, Load, freeze_context, has_frozen_context, thaw_context
 from ctxindex.indexing.options import CORPUS_CONTEXT, IndexOptions, require_agreement
 from ctxindex.loading import LOADER_VERSION, Source
 from ctxindex.metering import Meter
 from ctxindex.spec import NULL_CONTEXT, IndexSpec
-from ctxindex.types import Chunker
+from ctxindex.stores import Store
+from ctxindex.types import Chunker, ContextStatus, DocumentRecord
 
 if TYPE_CHECKING:
     from ctxindex.encoding.local import LocalEncoder
@@ -104,6 +107,29 @@ class Tools:
             MismatchError: the store does not hold the one that the spec names.
         """
         return thaw_context(self._read_context(), spec.encoder) if has_frozen_context(spec.encoder) else None
+
+    def context_status(
+        self, spec: IndexSpec, store: Store, records: Sequence[DocumentRecord], *, drift: bool
+    ) -> ContextStatus | None:
+        """The corpus context of the index and the corpus since; None where the index has none.
+
+        Raises:
+            MismatchError: the store does not hold the context, or with `drift`, the model is another.
+            UsageError: `drift` was asked for where there is no context.
+            ModelError: the model cannot be found or used.
+        """
+        frozen = self.frozen_context(spec)
+        if frozen is None:
+            if drift:
+                raise UsageError(
+                    "this index is read in no corpus context, so it cannot drift from one: leave out --drift"
+                )
+            return None
+        found = context_status(frozen, records, spec.fingerprint)
+        encoder = as_context_encoder(self.encoder(spec)) if drift else None
+        if encoder is None:
+            return found
+        return replace(found, drift=context_drift(frozen, store, records, encoder))
 
     def encoder(self, spec: IndexSpec) -> Encoder:
         """The encoder that built the index.
