@@ -2,8 +2,9 @@
 
 Two collections, `<index>__g1` and `<index>__g1_docs`, reached through the aliases `<index>` and `<index>__docs`, which
 are set last and in one request: until then there is no index. The spec is metadata of the records' collection. A
-corpus context is in a third, `<index>__g1_context` with the alias `<index>__context`, in base64 and in parts that fit a
-request. Where a collection is large the server searches its graph, which is approximate; that is the server's to configure.
+corpus context is in a third, `<index>__g1_context` with the alias `<index>__context`, in base64 and in parts that fit
+a request. Where a collection is large the server searches its graph, which is approximate; that is the server's to
+configure.
 """
 
 from __future__ import annotations

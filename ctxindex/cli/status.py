@@ -40,11 +40,11 @@ _OTHER = ("pool_factor", "skiplist", "force_mean")
 @trust_option
 @device_option
 @json_option
-def command(drift: bool, as_json: bool, **settings: Any) -> None:
+def command(drift: bool, as_json: bool, **given: Any) -> None:
     """Documents, chunks, failures and spec of an index, and its corpus context with what the corpus became since."""
     from ctxindex.index import Index
 
-    with Index.open(**settings) as index:
+    with Index.open(**given) as index:
         status = index.status(drift=drift)
     if as_json:
         failed = [{"doc_id": failure.doc_id, "error": failure.reason} for failure in status.failed]
@@ -71,7 +71,7 @@ def command(drift: bool, as_json: bool, **settings: Any) -> None:
     )
     if status.context is not None:
         _print_drift(status.context, asked=drift)
-        _print_next(status.context, encoder.model, settings, asked=drift)
+        _print_next(status.context, encoder.model, given, asked=drift)
     for failure in status.failed:
         click.echo(f"  failed  {failure.doc_id}: {failure.reason}")
     if status.failed:
