@@ -30,6 +30,9 @@ _MOVED = 2.0
 _GROWN = 2.0
 """A drift, and times as many documents, from which on a new context is spoken of."""
 
+_MOST = 1e9
+"""JSON has no infinity, which is the drift of texts that were all the same and are no more."""
+
 _OTHER = ("pool_factor", "skiplist", "force_mean")
 
 
@@ -79,7 +82,8 @@ def command(drift: bool, as_json: bool, **given: Any) -> None:
 
 
 def _context_json(context: ContextStatus) -> dict[str, Any]:
-    return {**asdict(context), "growth": round(context.growth, 4)}
+    drift = None if context.drift is None else min(context.drift, _MOST)
+    return {**asdict(context), "drift": drift, "growth": round(context.growth, 4)}
 
 
 def _context_rows(encoder: EncoderSpec, context: ContextStatus | None) -> list[tuple[str, str]]:
