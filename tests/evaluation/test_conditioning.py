@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from ctxindex.errors import ConfigError
 from ctxindex.evaluation import Corpus, Run, parse_configurations
 from ctxindex.evaluation.cache import DiskCache, key_of
 from ctxindex.evaluation.evaluator import Evaluator
+from ctxindex.types import ChunkedDocument, EncodedDocument
+from tests.cli.command_line import answer
+from tests.cli.command_line import run as command
 from tests.encoding.tiny import save_sentence_transformer
 from tests.encoding.tiny_cde import save_published
 from tests.evaluation.builders import people
@@ -63,10 +67,12 @@ def test_the_context_is_sampled_from_the_corpus_that_is_evaluated(models: dict[s
     assert found.notes["encoder"]["context"] == placed.spec.context
     assert {**found.notes["corpus_context"], "seconds": 0} == {"of": corpus.name, "texts": SIZE, "seconds": 0}
     kept = dict(DiskCache(tmp_path, placed.spec).find([key_of(one) for one in corpus.documents]))
+    tokens = 0
     for encoded in placed.encode_documents(corpus.documents):
-        one = next(one for one in corpus.documents if one.document.doc_id == encoded.document.doc_id)  # type: ignore[union-attr]
-        np.testing.assert_allclose(kept[key_of(one)].vectors, encoded.vectors, atol=1e-3)  # type: ignore[union-attr]
-    tokens = sum(encoded.n_tokens for encoded in placed.encode_documents(corpus.documents))  # type: ignore[union-attr]
+        assert isinstance(encoded, EncodedDocument)
+        here = kept[key_of(ChunkedDocument(encoded.document, encoded.chunks))]
+        np.testing.assert_allclose(here.vectors, encoded.vectors, atol=1e-3)
+        tokens += encoded.n_tokens
     assert sum(told) < 1.5 * tokens, "the tokens of the context are in no plan"
     again = run(f"cde,model={models['native']},dtype=float32", corpus, cache=tmp_path)
     assert again.cached == corpus.n_chunks, "a context is the same again, and so are the vectors"
@@ -120,3 +126,33 @@ def test_a_flag_for_cde_is_left_out_of_other_methods() -> None:
     late, cde = parse_configurations(["late", "cde"])
     assert late.over({"context": "null"}, {}).settings == {}
     assert cde.over({"context": "null"}, {}).settings == {"context": "null"}
+
+
+def test_the_command_line_compares_with_the_controls(models: dict[str, Path], tmp_path: Path) -> None:
+    texts = {"law": "The agreement is governed by the law of Delaware.", "life": "Napoleon was born in Corsica."}
+    (tmp_path / "docs").mkdir()
+    for name, text in texts.items():
+        (tmp_path / "docs" / f"{name}.txt").write_text(text, encoding="utf-8")
+    question = {"query": "Where was Napoleon born?", "doc_id": "docs/life.txt", "start": 0, "end": 10}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(question), encoding="utf-8")
+    found = command(
+        *("eval", "docs", "--questions", "questions.jsonl", "--model", models["native"], "--method", "cde"),
+        *(
+            "--compare",
+            "cde,context=null",
+            "--compare",
+            "cde,context=docs",
+            "--no-cache",
+            "--device",
+            "cpu",
+            "-q",
+            "--json",
+        ),
+        cwd=tmp_path,
+    )
+    assert found.returncode == 0, found.stderr
+    contexts = [one["notes"]["corpus_context"]["of"] for one in answer(found)["runs"]]
+    assert contexts == ["docs", "null", "docs"]
+    refused = command("ingest", "docs", "--model", models["base"], "--context", "null", "-q", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--context is for method cde" in refused.stderr
