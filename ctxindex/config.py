@@ -47,6 +47,7 @@ SETTINGS: dict[str, type] = {
     "dtype": str,
     "pool_factor": int,
     "skiplist": str,
+    "context": str,
     "device": str,
     "threads": int,
 }

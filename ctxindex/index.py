@@ -32,12 +32,15 @@ from ctxindex.indexing import (
     VerifyReport,
     make_plan,
     require_agreement,
+    settled_records,
     stale_failures,
 )
+from ctxindex.indexing.freezing import Load
 from ctxindex.loading import (
     LOADER_VERSION,
     Found,
     LoadOptions,
+    Source,
     find_sources,
     hash_source,
     load_source,
@@ -71,7 +74,9 @@ class Index:
         self.store = store
         self.options = options
         self._meter = Meter()
-        self._tools = Tools(options, self._meter, device, threads=threads, trust_remote_code=trust_remote_code)
+        self._tools = Tools(
+            options, self._meter, store.read_context, device, threads=threads, trust_remote_code=trust_remote_code
+        )
 
     def __repr__(self) -> str:
         return f"Index({self.store.location})"
@@ -105,6 +110,7 @@ class Index:
         dtype: str | None = None,
         pool_factor: int | None = None,
         skiplist: str | None = None,
+        context: str | None = None,
         device: str | None = None,
         threads: int | None = None,
         trust_remote_code: bool = False,
@@ -121,7 +127,7 @@ class Index:
             path: folder of a local store.
             model: minilm, minilm-insent, a model folder, or owner/name on the hub; by default minilm-insent where this
                 installation has it, else minilm.
-            method: late, late-interaction or independent.
+            method: late, late-interaction, cde or independent.
             chunker: markdown, recursive or tokens.
             chunk_size: the most a chunk may have, overlap included, in `chunk_unit`s.
             chunk_unit: tokens or chars.
@@ -129,7 +135,7 @@ class Index:
             max_tokens: size of a window in tokens, special tokens included; "model" for what it was trained with.
             join: what chunks are to the model: texts joined by separators (sep), or spans of the document (raw).
             pooling: the tokens a chunk is pooled from: strict, inclusive or authors-compat.
-            windows: how long documents are read: window, token-window or full.
+            windows: how long documents are read: window, token-window, full, or with cde each chunk alone (chunk).
             window_overlap: tokens that a window reads beyond its chunks, on each side.
             owner: the window that a chunk in several is taken from: centre, first, or the mean of all.
             anchor: how many of the document's first tokens every later window begins with.
@@ -141,6 +147,7 @@ class Index:
             dtype: of the forward pass: float32, bfloat16 or float16; auto for the fastest that keeps the quality here.
             pool_factor: late interaction: by what the number of a chunk's vectors is divided.
             skiplist: late interaction: leave out no tokens (none), or those that the model's files name (model).
+            context: method cde: read in the context of the documents themselves (corpus), or in none (null).
             device: auto, cpu, cuda or mps.
             threads: of the CPU; by default as many as there are processors for this process.
             trust_remote_code: let Python code in the model's folder run; no file and no variable can say so.
@@ -217,7 +224,7 @@ class Index:
         records: dict[str, DocumentRecord] = {}
         if spec is not None:
             self._tools.require_agreement(spec)
-            records = self._settled_records(dry_run)
+            records = settled_records(self.store, dry_run=dry_run)
         with self._meter.time("load"):
             plan = make_plan(found, records, hash_source, retry_failed=retry_failed)
         if dry_run or not (plan.work or plan.failures):
@@ -225,26 +232,18 @@ class Index:
             if dry_run:
                 totals.new, totals.changed = len(plan.new), len(plan.changed)
         else:
-            self._meter.on_tokens = progress.advance
+            load = partial(load_source, options=loading)
             with self.store.writing():
-                spec = spec or self._create(with_model=bool(plan.work))
+                spec = spec or self._create(plan.work, load)
+                self._meter.on_tokens = progress.advance
                 run = Ingest(self.store, records, spec.fingerprint, self._meter, progress)
-                totals = run.run(plan, partial(load_source, options=loading), partial(self._tools.of, spec))
+                totals = run.run(plan, load, partial(self._tools.of, spec))
         stale = stale_failures(found, records, {failure.doc_id for failure in totals.failures})
         if stale and not dry_run:
             self.store.delete(stale)
         if totals.chunks:
             self.store.maintain()
         return self._report(totals, began, dry_run)
-
-    def _settled_records(self, dry_run: bool) -> dict[str, DocumentRecord]:
-        """The records by doc_id, once what a killed run left in flight has been ended."""
-        records = {record.doc_id: record for record in self.store.records()}
-        if dry_run or all(record.pending is None for record in records.values()):
-            return records
-        with self.store.writing():
-            self.store.recover()
-        return {record.doc_id: record for record in self.store.records()}
 
     def verify(
         self,
@@ -325,21 +324,26 @@ class Index:
         self._existing()
         self.store.delete(set(doc_ids))
 
-    def status(self) -> IndexStatus:
-        """What is in the index.
+    def status(self, *, drift: bool = False) -> IndexStatus:
+        """What is in the index; with `drift` also how far the corpus has moved from its context, which takes the model.
 
         Raises:
             IndexNotFoundError: there is none.
+            MismatchError: the store does not hold the corpus context that the index names.
+            UsageError: the drift was asked for, and the index has no corpus context.
+            ModelError: the model cannot be found or used.
         """
         spec = self._existing()
         counts = self.store.counts()
+        records = list(self.store.records())
         failed = [
             FailedDocument(record.doc_id, record.error or "", record.source_hash)
-            for record in self.store.records()
+            for record in records
             if record.status == "failed"
         ]
         failed.sort(key=lambda failure: failure.doc_id)
-        return IndexStatus(self.store.location, counts.documents, counts.chunks, tuple(failed), spec)
+        context = self._tools.context_status(spec, self.store, records, drift=drift)
+        return IndexStatus(self.store.location, counts.documents, counts.chunks, tuple(failed), spec, context)
 
     def close(self) -> None:
         """Release the store."""
@@ -359,14 +363,17 @@ class Index:
             raise IndexNotFoundError(f"there is no index at {self.store.location}: make one with ctxindex ingest PATH")
         return spec
 
-    def _create(self, *, with_model: bool) -> IndexSpec:
+    def _create(self, sources: Sequence[Source], load: Load) -> IndexSpec:
         """Make the index, but only once everything that could refuse to work has been tried."""
         made = self.spec
         if made is not None:  # by another process, while we looked at the files
             self._tools.require_agreement(made)
             return made
-        spec = self._tools.make(with_model=with_model)
-        self.store.create(spec.to_json(), VectorLayout(spec.encoder.dim, spec.encoder.multivector))
+        self._meter.on_tokens = None
+        spec, frozen = self._tools.make(sources, load)
+        layout = VectorLayout(spec.encoder.dim, spec.encoder.multivector)
+        context = () if frozen is None else (frozen.to_bytes(),)
+        self.store.create(spec.to_json(), layout, *context)
         return spec
 
     def _report(self, totals: Totals, began: float, dry_run: bool) -> IngestReport:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ctxindex.loading import SkippedSource
 from ctxindex.spec import IndexSpec
-from ctxindex.types import FailedDocument
+from ctxindex.types import ContextStatus, FailedDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,14 @@ class IngestReport:
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """What is in an index: documents with live chunks, their chunks, and what failed at the last attempt."""
+    """What is in an index: documents with live chunks, their chunks, and what failed at the last attempt.
+
+    `context` is the corpus context that it is read in, None where it has none.
+    """
 
     location: str
     documents: int
     chunks: int
     failed: tuple[FailedDocument, ...]
     spec: IndexSpec
+    context: ContextStatus | None = None

@@ -240,6 +240,35 @@ class Hit:
     metadata: Metadata
 
 
+@dataclass(frozen=True, slots=True)
+class ContextStatus:
+    """The corpus context of an index, and the corpus since.
+
+    `size` counts the context's vectors, made of `texts` different texts. These were drawn with `seed` at the time
+    `made_at` (ISO 8601, UTC), when `documents_then` documents were found, and stood in `sampled` of them, of which
+    `changed` say something else now and `gone` are not in the index any more; it has `documents_now` documents.
+    `drift` is how far the corpus has moved in what it says: about 1 is chance, above 2 a new context is worth its
+    price; None where it was not asked for or there are too few texts to tell.
+    """
+
+    context_id: str
+    size: int
+    texts: int
+    seed: int
+    made_at: str
+    documents_then: int
+    documents_now: int
+    sampled: int
+    changed: int
+    gone: int
+    drift: float | None = None
+
+    @property
+    def growth(self) -> float:
+        """How many times as many documents there are now."""
+        return self.documents_now / max(1, self.documents_then)
+
+
 class Tokenizer(Protocol):
     """The encoder's tokenizer as chunking sees it: content tokens only, literal special tokens read as plain text."""
 

@@ -113,10 +113,15 @@ class Database:
     @_translated
     def create(self, table: str, schema: pa.Schema) -> None:
         """Make an empty table; what a killed `create` left under that name goes."""
+        self.drop(table)
+        self._connect().create_table(table, schema=schema)
+
+    @_translated
+    def drop(self, table: str) -> None:
+        """Remove a table with all that is in it; nothing where there is none."""
         if self._find(table) is not None:
             self._connect().drop_table(table)
             del self._tables[table]
-        self._connect().create_table(table, schema=schema)
 
     def scan(
         self, table: str, columns: list[str], where: str | None = None, *, rows: int = 4096

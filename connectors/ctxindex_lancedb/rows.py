@@ -54,6 +54,8 @@ DOCUMENTS = pa.schema(
     ]
 )
 
+CONTEXT = pa.schema([pa.field("content", pa.large_binary(), nullable=False)])
+
 
 def chunk_schema(layout: VectorLayout) -> pa.Schema:
     """The columns of the chunks table; `vector` is a list of `dim` float32, or a list of such lists of float16."""
@@ -117,6 +119,17 @@ def chunks_from(table: pa.Table) -> list[StoredChunk]:
         row["metadata"] = json.loads(row["metadata"])
         chunks.append(StoredChunk(**row, vector=vector))
     return chunks
+
+
+def context_table(content: bytes) -> pa.Table:
+    """The one row of a corpus context."""
+    return pa.table({"content": [content]}, schema=CONTEXT)
+
+
+def context_of(batches: Sequence[pa.RecordBatch]) -> bytes | None:
+    """The inverse of `context_table`; None where the row is missing."""
+    contents: list[bytes] = [content for batch in batches for content in batch.column("content").to_pylist()]
+    return contents[0] if contents else None
 
 
 def record_table(records: Sequence[DocumentRecord]) -> pa.Table:

@@ -1,5 +1,7 @@
 """The store seam on LanceDB: two tables an index, `<index>__g1` for chunks and `<index>__g1_docs` for records.
 
+Where the index has a corpus context, a third, `<index>__g1_context`, holds it in a single row.
+
 The records table is made last and carries the spec in its schema, so an index exists entirely or not at all. A batch
 of documents is one commit of the chunks table, so that readers see each document in one revision at any time
 and need not ask which is live. Knows no SQL dialect (`sql`), no Arrow (`rows`) and no LanceDB call (`database`).
@@ -50,6 +52,7 @@ class LanceStore:
         self._where = where
         self._chunks = f"{index}__g{GENERATION}"
         self._documents = f"{index}__g{GENERATION}_docs"
+        self._context = f"{index}__g{GENERATION}_context"
         self._known_layout: VectorLayout | None = None
         self._replaces = 0
 
@@ -80,14 +83,27 @@ class LanceStore:
         schema = self._database.schema(self._documents)
         return None if schema is None else rows.spec_of(schema)
 
-    def create(self, spec: Mapping[str, Any], layout: VectorLayout) -> None:
-        """Chunks first, records last: until then there is no index."""
+    def create(self, spec: Mapping[str, Any], layout: VectorLayout, context: bytes | None = None) -> None:
+        """Chunks and context first, records last: until then there is no index."""
         from ctxindex_lancedb import rows
 
         if self.read_spec() is not None:
             raise StoreError(f"{self._where} exists already")
         self._database.create(self._chunks, rows.chunk_schema(layout))
+        self._database.drop(self._context)  # of a killed `create`
+        if context is not None:
+            self._database.create(self._context, rows.CONTEXT)
+            self._database.add(self._context, rows.context_table(context))
         self._database.create(self._documents, rows.document_schema(spec))
+
+    def read_context(self) -> bytes | None:
+        """From its table, where there is one."""
+        from ctxindex_lancedb import rows
+
+        self._layout()
+        if self._database.schema(self._context) is None:
+            return None
+        return rows.context_of(list(self._database.scan(self._context, rows.CONTEXT.names)))
 
     def writing(self) -> AbstractContextManager[None]:
         """A lock on a file beside the tables; none in an object store."""

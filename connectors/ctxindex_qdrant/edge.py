@@ -1,6 +1,7 @@
 """The embedded engine: Qdrant's own Rust core in this process, in a folder, for one process at a time.
 
-`<folder>/<index>/CURRENT` names the generation (`g1`); in it lie the shards `chunks` and `docs` and `spec.json`.
+`<folder>/<index>/CURRENT` names the generation (`g1`); in it lie the shards `chunks` and `docs`, `spec.json`, and where
+the index has a corpus context, `context.bin`.
 CURRENT is written last and atomically, so an index exists entirely or not at all. Writes go to the shard's
 write-ahead log and survive the process; `maintain` and `close` flush it. Search is exact: no graph is ever built.
 """
@@ -47,6 +48,7 @@ _QUANTIZED_FROM_KB = 1000
 """Below that, searching the originals is as fast."""
 
 _PAGE = 1000
+_CONTEXT = "context.bin"
 
 
 class EdgeEngine:
@@ -86,8 +88,10 @@ class EdgeEngine:
             text = (self._home / generation / "spec.json").read_text(encoding="utf-8")
             return cast("dict[str, Any]", json.loads(text)["spec"])
 
-    def create(self, spec: Mapping[str, Any], layout: VectorLayout, *, int8: bool = False) -> None:
-        """Shards, then spec, then CURRENT."""
+    def create(
+        self, spec: Mapping[str, Any], layout: VectorLayout, *, int8: bool = False, context: bytes | None = None
+    ) -> None:
+        """Shards, then context and spec, then CURRENT."""
         self._take_lock()
         if self._generation() is not None:
             raise StoreError(f"{self._label} exists already")
@@ -98,9 +102,17 @@ class EdgeEngine:
                 shutil.rmtree(folder)
             for collection in _COLLECTIONS:
                 _make_shard(folder / collection, collection, _config(collection, layout, int8=int8))
-            _write_atomically(folder / "spec.json", json.dumps(made, ensure_ascii=False))
-            _write_atomically(self._home / "CURRENT", GENERATION)
+            if context is not None:
+                _write_atomically(folder / _CONTEXT, context)
+            _write_atomically(folder / "spec.json", json.dumps(made, ensure_ascii=False).encode())
+            _write_atomically(self._home / "CURRENT", GENERATION.encode())
         self._load()
+
+    def read_context(self) -> bytes | None:
+        """From `context.bin`."""
+        file = self._home / (self._generation() or GENERATION) / _CONTEXT
+        with self._refusals():
+            return file.read_bytes() if file.exists() else None
 
     def layout(self) -> VectorLayout:
         """As given to `create`."""
@@ -320,10 +332,10 @@ def _named(vector: FloatArray | None) -> dict[str, Any]:
     return {} if vector is None else {vector_name(vector): vector.tolist()}
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def _write_atomically(path: Path, content: bytes) -> None:
     draft = path.with_name(path.name + ".tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with draft.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)

@@ -71,11 +71,17 @@ class Engine(Protocol):
         """What `create` was given; None before."""
         ...
 
-    def create(self, spec: Mapping[str, Any], layout: VectorLayout, *, int8: bool = False) -> None:
+    def create(
+        self, spec: Mapping[str, Any], layout: VectorLayout, *, int8: bool = False, context: bytes | None = None
+    ) -> None:
         """Make both collections, so that `read_spec` gives None until all is there. A half-made index is replaced.
 
-        `int8` asks for scalar quantization of the vectors, beside the originals.
+        `int8` asks for scalar quantization of the vectors, beside the originals. `context` is kept as it is.
         """
+        ...
+
+    def read_context(self) -> bytes | None:
+        """The context given to `create`; None where there was none."""
         ...
 
     def layout(self) -> VectorLayout:

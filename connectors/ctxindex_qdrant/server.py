@@ -1,12 +1,15 @@
 """A Qdrant server or cloud, through qdrant-client over REST.
 
 Two collections, `<index>__g1` and `<index>__g1_docs`, reached through the aliases `<index>` and `<index>__docs`, which
-are set last and in one request: until then there is no index. The spec is metadata of the records' collection. Where
-a collection is large the server searches its graph, which is approximate; that is the server's to configure.
+are set last and in one request: until then there is no index. The spec is metadata of the records' collection. A
+corpus context is in a third, `<index>__g1_context` with the alias `<index>__context`, in base64 and in parts that fit
+a request. Where a collection is large the server searches its graph, which is approximate; that is the server's to
+configure.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -42,6 +45,9 @@ TIMEOUT_SECONDS = 60
 GENERATION = "g1"
 SPEC_KEY = "ctxindex_spec"
 _PAGE = 500
+_PART_BYTES = 1 << 20
+"""Of a corpus context, in one request: far below what servers take (32 MB), and it is read once a process."""
+
 _PROBE = Backoff(tries=2, first=0.2)
 """At connect: who forgot to start the server should not wait to hear it."""
 
@@ -65,6 +71,8 @@ class ServerEngine:
             "chunks": f"{index}__{GENERATION}",
             "docs": f"{index}__{GENERATION}_docs",
         }
+        self._context = f"{index}__{GENERATION}_context"
+        self._context_alias = f"{index}__context"
         self._layout: VectorLayout | None = None
         self.backoff = Backoff()
 
@@ -107,20 +115,30 @@ class ServerEngine:
             )
         return cast("dict[str, Any]", metadata[SPEC_KEY])
 
-    def create(self, spec: Mapping[str, Any], layout: VectorLayout, *, int8: bool = False) -> None:
+    def create(
+        self, spec: Mapping[str, Any], layout: VectorLayout, *, int8: bool = False, context: bytes | None = None
+    ) -> None:
         """Collections, payload indexes, then the aliases."""
         name = MULTIVECTOR if layout.multivector else VECTOR
         vectors = {name: _vector_params(layout, int8=int8)}
         self._create_collection("chunks", vectors, None)
         self._create_collection("docs", {}, {SPEC_KEY: dict(spec)})
-        aliases = [
-            models.CreateAliasOperation(
-                create_alias=models.CreateAlias(collection_name=self._names[each], alias_name=self._aliases[each])
-            )
-            for each in self._names
-        ]
+        aliases = [_alias(self._names[each], self._aliases[each]) for each in self._names]
+        if context is not None:
+            self._create_context(context)
+            aliases.append(_alias(self._context, self._context_alias))
         self._call(lambda: self._client.update_collection_aliases(change_aliases_operations=aliases))
         self._layout = layout
+
+    def read_context(self) -> bytes | None:
+        """The parts, put together."""
+        try:
+            self._call(lambda: self._client.get_collection(self._context_alias))
+        except IndexNotFoundError:
+            return None
+        first = self._context_part(0)
+        parts = [first, *(self._context_part(number) for number in range(1, first["parts"]))]
+        return b"".join(base64.b64decode(part["content"]) for part in parts)
 
     def layout(self) -> VectorLayout:
         """As given to `create`."""
@@ -221,6 +239,26 @@ class ServerEngine:
         for field, schema in fields:
             self._index_field(name, field, schema)
 
+    def _create_context(self, content: bytes) -> None:
+        def make() -> None:
+            self._client.delete_collection(self._context)
+            self._client.create_collection(self._context, vectors_config={})
+
+        self._call(make)
+        parts = [content[start : start + _PART_BYTES] for start in range(0, len(content), _PART_BYTES)] or [b""]
+        for number, part in enumerate(parts):
+            payload = {"content": base64.b64encode(part).decode(), "parts": len(parts)}
+            self._put_context_part(models.PointStruct(id=number, vector={}, payload=payload))
+
+    def _put_context_part(self, row: models.PointStruct) -> None:
+        self._call(lambda: self._client.upsert(self._context, [row], wait=True))
+
+    def _context_part(self, number: int) -> dict[str, Any]:
+        found = self._call(lambda: self._client.retrieve(self._context_alias, [number], with_payload=True))
+        if not found or found[0].payload is None:
+            raise StoreError(f"a part of the corpus context is missing in {self.label}: ingest into a new index")
+        return found[0].payload
+
     def _index_field(self, name: str, field: str, schema: models.PayloadSchemaType) -> None:
         self._call(lambda: self._client.create_payload_index(name, field, schema, wait=True))
 
@@ -249,6 +287,10 @@ class ServerEngine:
             )
         except Exception as error:
             raise refusals.translated(error, self._address, self.label) from error
+
+
+def _alias(collection: str, name: str) -> models.CreateAliasOperation:
+    return models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=collection, alias_name=name))
 
 
 def _filter(where: JsonFilter) -> models.Filter:

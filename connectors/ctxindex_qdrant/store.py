@@ -75,13 +75,18 @@ class QdrantStore:
         """What `create` was given."""
         return self._engine.read_spec()
 
-    def create(self, spec: Mapping[str, Any], layout: VectorLayout) -> None:
+    def create(self, spec: Mapping[str, Any], layout: VectorLayout, context: bytes | None = None) -> None:
         """Make the index."""
         if self._int8 and not layout.multivector:
             raise StoreError("quantization=int8 is for indexes of multivectors; this one has one vector a chunk")
         if self.read_spec() is not None:
             raise StoreError(f"{self.location} exists already")
-        self._engine.create(spec, layout, int8=self._int8)
+        self._engine.create(spec, layout, int8=self._int8, context=context)
+
+    def read_context(self) -> bytes | None:
+        """What `create` was given."""
+        self._engine.layout()
+        return self._engine.read_context()
 
     def writing(self) -> AbstractContextManager[None]:
         """The embedded engine has one user at a time anyway; a server cannot keep others out."""

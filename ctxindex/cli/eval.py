@@ -14,6 +14,7 @@ import click
 from ctxindex.cli.options import (
     SectionedCommand,
     chunk_options,
+    context_option,
     device_option,
     encoder_options,
     json_option,
@@ -64,6 +65,7 @@ _CACHE = "Where vectors are kept for the next run.  [default: ~/.cache/ctxindex]
 @trust_option
 @device_option
 @encoder_options
+@context_option
 @llm_options
 @store_options
 @click.pass_context
@@ -83,6 +85,7 @@ def command(ctx: click.Context, /, **given: Any) -> None:
       late,anchor=64              in its document        bm25+title    with the title before each chunk
       independent+title           also +headings         contextual    with a line by a language model (--llm)
       model=./tuned,blend=0.3     the model's own method
+      cde,context=null            without the corpus, or in that of another DATASET
     The first is what the others are compared with. Flags of this command go for those of --method.
 
     A run that was interrupted goes on from the vectors it kept.

@@ -10,6 +10,7 @@ from ctxindex.cli.options import (
     SectionedCommand,
     chosen_store,
     chunk_options,
+    context_option,
     device_option,
     encoder_options,
     json_option,
@@ -43,6 +44,7 @@ _SHOWN = 10
 @trust_option
 @device_option
 @encoder_options
+@context_option
 @click.pass_context
 def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None:
     """Index the files under PATHS: new and changed documents are encoded and replaced, the rest is left alone.
@@ -119,6 +121,12 @@ def _print_next(index: Index, report: IngestReport, is_new: bool, settings: dict
         click.echo("Nothing to index was found, so no index was made.")
         return
     click.echo(f"The index is at {index.store.location}: model {spec.encoder.model}, method {spec.encoder.method}.")
+    context = index.status().context if is_new else None
+    if context is not None:
+        click.echo(
+            f"Its corpus context, {plural(context.texts, 'text')} of {plural(context.documents_then, 'document')}, is "
+            "frozen: later documents are read in it too, and ctxindex status says how the corpus has moved since."
+        )
     if spec.encoder.method == "independent" and is_new and index.options.method is None:
         click.echo(
             f"{spec.encoder.model} was not trained for context, so each chunk was embedded alone. "

@@ -23,6 +23,7 @@ Decorator = Callable[[Command], Command]
 
 CHUNKS = "Chunks"
 MODEL = "Model"
+CORPUS = "Corpus context (method cde)"
 CONTEXT = "Context (methods late, late-interaction and cde)"
 INTERACTION = "Late interaction"
 STORE = "Store"
@@ -80,6 +81,14 @@ def window_size(value: str) -> int | str:
     except ValueError:
         raise click.BadParameter(f"{value!r} is neither a number nor the word model") from None
 
+
+_CORPUS = _option(
+    CORPUS,
+    "--context",
+    metavar="corpus|null",
+    help="What everything is read in: a sample of the documents, or nothing; eval also takes a DATASET.  "
+    "[default: corpus]",
+)
 
 _STORE = (
     _option(STORE, "--store", metavar="NAME|URI", help="lancedb (the default), qdrant, or a URI: lancedb:./folder."),
@@ -264,6 +273,11 @@ def chunk_options(command: Command) -> Command:
 def encoder_options(command: Command) -> Command:
     """What decides vectors besides model and method."""
     return _all(_ENCODER, command)
+
+
+def context_option(command: Command) -> Command:
+    """--context: what corpus a CDE encoder reads in."""
+    return _CORPUS(command)
 
 
 def device_option(command: Command) -> Command:

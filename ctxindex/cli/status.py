@@ -2,35 +2,59 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxindex.cli.options import SectionedCommand, json_option, store_options
-from ctxindex.cli.output import print_json, print_table
+from ctxindex.cli.options import (
+    SectionedCommand,
+    chosen_store,
+    device_option,
+    json_option,
+    model_option,
+    store_options,
+    trust_option,
+)
+from ctxindex.cli.output import plural, print_json, print_table
 
 if TYPE_CHECKING:
     from ctxindex.spec import EncoderSpec
+    from ctxindex.types import ContextStatus
 
 
 _LATE = ("join", "pooling", "windows", "overlap", "owner", "anchor", "anchor_title", "blend", "isolated")
+_MOVED = 2.0
+_GROWN = 2.0
+"""A drift, and times as many documents, from which on a new context is spoken of."""
+
+_MOST = 1e9
+"""JSON has no infinity, which is the drift of texts that were all the same and are no more."""
+
 _OTHER = ("pool_factor", "skiplist", "force_mean")
 
 
 @click.command("status", cls=SectionedCommand)
+@click.option("--drift", is_flag=True, help="Method cde: sample the corpus again, and say how far it has moved.")
 @store_options
+@model_option("Where the index's model is now, if it has moved; for --drift.")
+@trust_option
+@device_option
 @json_option
-def command(as_json: bool, **place: Any) -> None:
-    """Documents, chunks, failures and the spec of an index."""
+def command(drift: bool, as_json: bool, **given: Any) -> None:
+    """Documents, chunks, failures and spec of an index, and its corpus context with what the corpus became since."""
     from ctxindex.index import Index
 
-    with Index.open(**place) as index:
-        status = index.status()
+    with Index.open(**given) as index:
+        status = index.status(drift=drift)
     if as_json:
         failed = [{"doc_id": failure.doc_id, "error": failure.reason} for failure in status.failed]
         spec = {**status.spec.to_json(), "fingerprint": status.spec.fingerprint}
         counts = {"documents": status.documents, "chunks": status.chunks}
-        print_json({"schema": "ctxindex.status/1", **counts, "failed": failed, "spec": spec})
+        context = {} if status.context is None else {"corpus_context": _context_json(status.context)}
+        print_json({"schema": "ctxindex.status/1", **counts, "failed": failed, "spec": spec, **context})
         return
     encoder, chunker = status.spec.encoder, status.spec.chunker
     overlap = f", overlap {chunker.overlap}" if chunker.overlap else ""
@@ -44,13 +68,53 @@ def command(as_json: bool, **place: Any) -> None:
             ("method", f"{encoder.method}, windows of {encoder.max_tokens} tokens, {encoder.dtype}"),
             *([("settings", settings)] if (settings := _settings(encoder)) else []),
             ("chunker", f"{chunker.name}, at most {chunker.size} {chunker.unit}{overlap}"),
+            *_context_rows(encoder, status.context),
             ("fingerprint", status.spec.fingerprint[:16]),
         ]
     )
+    if status.context is not None:
+        _print_drift(status.context, asked=drift)
+        _print_next(status.context, encoder.model, given, asked=drift)
     for failure in status.failed:
         click.echo(f"  failed  {failure.doc_id}: {failure.reason}")
     if status.failed:
         click.echo("Mend the files and ingest again; --retry-failed tries unchanged ones again.")
+
+
+def _context_json(context: ContextStatus) -> dict[str, Any]:
+    drift = None if context.drift is None else min(context.drift, _MOST)
+    return {**asdict(context), "drift": drift, "growth": round(context.growth, 4)}
+
+
+def _context_rows(encoder: EncoderSpec, context: ContextStatus | None) -> list[tuple[str, str]]:
+    if context is None:
+        return [("context", "none: the model reads with its stand-in for a corpus")] if encoder.method == "cde" else []
+    of = f"{plural(context.texts, 'text')} of {plural(context.documents_then, 'document')}, made {context.made_at}"
+    lost = [f"{count} {word}" for count, word in ((context.changed, "changed"), (context.gone, "gone")) if count]
+    since = f"{plural(context.documents_now, 'document')} now, {context.growth:.1f} times as many"
+    if lost:
+        since += f"; of the {context.sampled} in the context, {' and '.join(lost)}"
+    return [("context", f"{of} ({context.context_id[:12]})"), ("since then", since)]
+
+
+def _print_drift(context: ContextStatus, *, asked: bool) -> None:
+    if asked and context.drift is None:
+        click.echo("Drift: there are too few texts to tell a corpus that has moved from chance.")
+    elif context.drift is not None:
+        click.echo(
+            f"Drift {context.drift:.2f}: how far the mean of a new sample is from that of the context, by what chance "
+            f"alone does. About 1 is the same corpus; above {_MOVED:g} it is another."
+        )
+
+
+def _print_next(context: ContextStatus, model: str, settings: Mapping[str, Any], *, asked: bool) -> None:
+    """What to do about a corpus that has moved: a context is made anew with all vectors, in a new index."""
+    if (context.drift or 0) <= _MOVED and context.growth < _GROWN:
+        return
+    if not asked:
+        click.echo(" ".join(["Whether a new context is worth it: ctxindex status --drift", *chosen_store(settings)]))
+    place = " ".join(["", *chosen_store({**settings, "index": None})])
+    click.echo(f"A new index has a new context: ctxindex ingest PATH --model {shlex.quote(model)} --index NEW{place}")
 
 
 def _settings(encoder: EncoderSpec) -> str:

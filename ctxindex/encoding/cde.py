@@ -130,8 +130,15 @@ class CdeEncoder(ContextEncoder):
         """What the model says of itself."""
         return self._shared.settings
 
-    def encode_context(self, texts: Sequence[str]) -> CorpusContext:
+    @property
+    def context_size(self) -> int:
+        """See `ContextEncoder.context_size`; fewer will do."""
+        return self.settings.context_size
+
+    def encode_context(self, texts: Sequence[str], *, seed: int | None = None) -> CorpusContext:
         """Make a context of a sample of the corpus (`sample_context`): any number of texts, in any order.
+
+        No text need be repeated or left out, so `seed` decides nothing here.
 
         Raises:
             UsageError: no texts, or one without any token.

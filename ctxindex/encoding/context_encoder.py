@@ -36,9 +36,18 @@ class ContextEncoder(LocalEncoder, ABC):
         """The context that this encoder reads with; None where it has been given none."""
         return self._context
 
+    @property
     @abstractmethod
-    def encode_context(self, texts: Sequence[str]) -> CorpusContext:
+    def context_size(self) -> int:
+        """How many texts make a context, where the corpus has as many."""
+
+    @abstractmethod
+    def encode_context(self, texts: Sequence[str], *, seed: int | None = None) -> CorpusContext:
         """Make a context of a sample of the corpus (`sample_context`).
+
+        Args:
+            texts: chunks of the corpus.
+            seed: of what fills a context up, or leaves some out, where the model wants an exact number of texts.
 
         Raises:
             UsageError: no texts, or one without any token.

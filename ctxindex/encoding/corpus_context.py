@@ -186,13 +186,22 @@ def sample_context(
         doc_id = document.document.doc_id
         chunks_of = heapq.nsmallest(size, _candidates(document, seed), key=_order)
         if chunks_of:
-            drawn.append((_place(seed, doc_id), doc_id, chunks_of))
+            drawn.append((document_place(seed, doc_id), doc_id, chunks_of))
         if len(drawn) >= 2 * size:  # enough documents: each gives one chunk at most
             drawn = [(place, name, chunks[:1]) for place, name, chunks in heapq.nsmallest(size, drawn, key=_order)]
     drawn.sort(key=_order)
     longest = max((len(chunks) for *_, chunks in drawn), default=0)
     rounds = [chunks[number][-1] for number in range(longest) for *_, chunks in drawn if number < len(chunks)]
     return rounds[:size]
+
+
+def document_place(seed: int, doc_id: str) -> str:
+    """The place of a document in a sample by document; places are in the order of strings.
+
+    Where there are `size` documents with a text, the sample is of the first `size` of them: whoever reads documents in
+    this order may stop there.
+    """
+    return _place(seed, doc_id)
 
 
 _Candidate: TypeAlias = tuple[str, str, int, ContextChunk]

@@ -53,6 +53,57 @@ class Encoder(Protocol):
         ...
 
 
+class ContextEncoder(Encoder, Protocol):
+    """An encoder that reads everything in a corpus context, of which it can make one."""
+
+    @property
+    def context_size(self) -> int:
+        """How many texts of the corpus make a context."""
+        ...
+
+    def encode_context(self, texts: Sequence[str], *, seed: int | None = None) -> CorpusContext:
+        """Make a context of a sample of the corpus.
+
+        Where the model takes no other number of texts than `context_size`, `seed` decides which are repeated.
+
+        Raises:
+            UsageError: no texts, or one without any token.
+            ModelError: the model cannot be loaded, or memory is too short.
+        """
+        ...
+
+    def with_context(self, context: CorpusContext | None) -> ContextEncoder:
+        """The same model reading with `context`; None is its own stand-in for one.
+
+        Raises:
+            MismatchError: the context was made by another model.
+            ConfigError: the model has no stand-in.
+        """
+        ...
+
+    def drift(self, context: CorpusContext, texts: Sequence[str]) -> float:
+        """How far the corpus that `texts` were drawn from has moved from a context; see `corpus_context.drift`.
+
+        Raises:
+            UsageError: fewer than two texts, here or in the context.
+        """
+        ...
+
+    def load(self) -> object:
+        """Bring the model into memory now, instead of with the first batch."""
+        ...
+
+
+def as_context_encoder(encoder: Encoder) -> ContextEncoder | None:
+    """The encoder, where it reads with a corpus context; None where it reads none."""
+    if encoder.spec.method != "cde":
+        return None
+    from ctxindex.encoding.cde import CdeEncoder
+    from ctxindex.encoding.cde_published import PublishedCdeEncoder
+
+    return encoder if isinstance(encoder, CdeEncoder | PublishedCdeEncoder) else None
+
+
 def load_encoder(
     model: str | None = None, options: EncoderOptions | None = None, meter: Meter | None = None
 ) -> LocalEncoder:

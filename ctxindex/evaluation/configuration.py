@@ -3,6 +3,7 @@
     late                      a method of ours, with the model's defaults
     late,anchor=64            with settings, by the names of the flags of `ingest`
     model=./tuned             another model, by its own method
+    cde,context=null          without the corpus context; context=NAME with that of another dataset, or of documents
     independent+title         the document's title put before each chunk
     bm25+headings             title and heading path put before each chunk
     contextual                a line of context by a language model put before each chunk (independent+context)
@@ -48,8 +49,9 @@ WINDOWED = (
     "isolated",
     "pool_factor",
     "skiplist",
+    "context",
 )
-"""Settings of the methods that read chunks in their documents."""
+"""Settings of the methods that read chunks in their documents, or in their corpus."""
 
 _ALLOWED = tuple(name for name in IndexOptions.names() if name not in (*CHUNKING, "method"))
 
@@ -92,7 +94,9 @@ class Configuration:
         """The same with `settings` and `common` where it says nothing itself, as far as they go with its method."""
         if not self.needs_model:
             return self
-        fitting = {} if self.method == "independent" else settings
+        fitting = {} if self.method == "independent" else dict(settings)
+        if self.method != "cde":
+            fitting.pop("context", None)
         return replace(self, settings={**fitting, **self.settings}, common=common)
 
 

@@ -14,12 +14,14 @@ from typing import Any, Protocol
 
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding import Encoder, load_encoder, open_checkpoint
+from ctxindex.encoding.encoder import ContextEncoder, as_context_encoder
 from ctxindex.encoding.known_models import default_model
 from ctxindex.encoding.runtime import usable_processors
 from ctxindex.encoding.tokenizer import ModelTokenizer
 from ctxindex.errors import ConfigError
 from ctxindex.evaluation.bm25 import Bm25, require_bm25s
 from ctxindex.evaluation.cache import Cache, DiskCache, Kept, MemoryCache, key_of
+from ctxindex.evaluation.conditioning import Conditioning
 from ctxindex.evaluation.configuration import STORED, Configuration, Prefix
 from ctxindex.evaluation.corpus import Corpus
 from ctxindex.evaluation.dataset import Dataset
@@ -131,6 +133,7 @@ class Evaluator:
         self._watch = watch or Unwatched()
         self._contexts = contexts
         self._stored = stored
+        self._conditioning = Conditioning(self._watch.advance)
 
     def check(self, configurations: Sequence[Configuration]) -> None:
         """Find out what could not be run, before hours go into what can.
@@ -148,7 +151,8 @@ class Evaluator:
             if configuration.prefix == "context" and self._contexts is None:
                 raise ConfigError("a language model has to write the lines of context: say which with --llm NAME")
             if configuration.needs_model or configuration.method == STORED:
-                self._encoder(configuration)
+                encoder = as_context_encoder(self._encoder(configuration))
+                self._conditioning.check(encoder, configuration.options().context)
 
     def run(
         self, configuration: Configuration, corpora: Sequence[Corpus], points: Sequence[SweepPoint | None] | None = None
@@ -161,6 +165,7 @@ class Evaluator:
             MissingDependencyError: the extra `eval` is not installed.
         """
         reader = self._reader(configuration.prefix)
+        conditioned: ContextEncoder | None = None
         if configuration.method == "bm25":
             scorer: Scorer = Bm25(reader, self._watch.done)
             model, notes = "", dict[str, Any](method="bm25")
@@ -168,8 +173,13 @@ class Evaluator:
             scorer, encoder = self._encoded(configuration, corpora, reader)
             spec = encoder.spec
             model, notes = spec.model, {"method": spec.method, "dtype": spec.dtype, "encoder": asdict(spec)}
+            conditioned = None if configuration.method == STORED else as_context_encoder(encoder)
         for corpus, point in zip(corpora, points or [None] * len(corpora), strict=True):
             self._watch.begin(corpus, configuration)
+            if conditioned is not None:
+                placed, told = self._conditioning.of(conditioned, configuration.options().context, corpus)
+                scorer = Encoded(placed, self._vectors(placed), reader, self._watch.done)
+                notes = {**notes, "encoder": asdict(placed.spec), "corpus_context": told}
             run = evaluate(corpus, configuration, scorer, model=model, seed=self._seed, point=point, notes=notes)
             if configuration.prefix == "context" and self._contexts is not None:
                 run = replace(run, notes={**run.notes, **self._contexts.notes()})
@@ -190,7 +200,7 @@ class Evaluator:
                 raise ConfigError("stored vectors are those of an index: give a file of questions, and --index NAME")
             return self._stored.encoder
         options = configuration.options()
-        meter = Meter(on_tokens=self._watch.advance)
+        meter = Meter(on_tokens=self._conditioning.advance)
         return load_encoder(options.model_name, options.encoder_options(self._device, **self._machine), meter)
 
     def _vectors(self, encoder: Encoder) -> Cache:

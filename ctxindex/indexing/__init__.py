@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctxindex.indexing.ingest import Ingest, Progress, Quiet, Totals
+from ctxindex.indexing.ingest import Ingest, Progress, Quiet, Totals, settled_records
 from ctxindex.indexing.options import IndexOptions, require_agreement
 from ctxindex.indexing.plan import Plan, make_plan, stale_failures
 from ctxindex.indexing.tools import Tools
@@ -24,5 +24,6 @@ __all__ = [
     "VerifyReport",
     "make_plan",
     "require_agreement",
+    "settled_records",
     "stale_failures",
 ]

@@ -203,6 +203,16 @@ class _Stream:
             return ()
 
 
+def settled_records(store: Store, *, dry_run: bool) -> dict[str, DocumentRecord]:
+    """The records by doc_id, once what a killed run left in flight has been ended; a dry run ends nothing."""
+    records = {record.doc_id: record for record in store.records()}
+    if dry_run or all(record.pending is None for record in records.values()):
+        return records
+    with store.writing():
+        store.recover()
+    return {record.doc_id: record for record in store.records()}
+
+
 def stored_revision(encoded: EncodedDocument, fingerprint: str) -> DocumentRevision:
     """An encoded document in the form that a store takes."""
     document = encoded.document

@@ -13,7 +13,18 @@ from ctxindex.encoding.known_models import default_model
 from ctxindex.encoding.options import window_overlap
 from ctxindex.encoding.runtime import AUTO
 from ctxindex.errors import MismatchError
-from ctxindex.spec import ChunkerSpec, ChunkPooling, IndexSpec, Isolated, Join, Method, Owner, Windows
+from ctxindex.spec import (
+    NULL_CONTEXT,
+    ChunkerSpec,
+    ChunkPooling,
+    EncoderSpec,
+    IndexSpec,
+    Isolated,
+    Join,
+    Method,
+    Owner,
+    Windows,
+)
 
 _OF_THE_ENCODER = (
     "method",
@@ -33,10 +44,17 @@ _OF_THE_ENCODER = (
 )
 """Settings that an encoder's spec has by the same name."""
 
+CORPUS_CONTEXT = "corpus"
+"""The `context` that is a sample of the documents themselves."""
+
 
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """The settings that decide vectors; None where the user said nothing. Units of sizes are those of `chunk_unit`."""
+    """The settings that decide vectors; None where the user said nothing. Units of sizes are those of `chunk_unit`.
+
+    `context` is where a CDE encoder's context comes from: "corpus", the default, for a sample of the documents, "null"
+    for the model's own stand-in; in an evaluation also a dataset or documents, by name.
+    """
 
     model: str | None = None
     method: Method | None = None
@@ -59,6 +77,7 @@ class IndexOptions:
     force_mean: bool | None = None
     pool_factor: int | None = None
     skiplist: Literal["none", "model"] | None = None
+    context: str | None = None
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -105,6 +124,13 @@ class IndexOptions:
         return self.model or default_model()
 
 
+def context_source(encoder: EncoderSpec) -> str | None:
+    """What --context says for an index with this encoder; None with a method that reads no corpus context."""
+    if encoder.method != "cde":
+        return None
+    return NULL_CONTEXT if encoder.context == NULL_CONTEXT else CORPUS_CONTEXT
+
+
 def require_agreement(
     stored: IndexSpec, options: IndexOptions, loader: int, *, trust_remote_code: bool = False
 ) -> None:
@@ -121,6 +147,7 @@ def require_agreement(
         "chunk_overlap": stored.chunker.overlap,
         "dims": encoder.dim,
         "window_overlap": window_overlap(encoder),
+        "context": context_source(encoder),
         **{name: getattr(encoder, name) for name in _OF_THE_ENCODER},
     }
     asked = {name: value for name, value in asdict(options).items() if value is not None and name in has}

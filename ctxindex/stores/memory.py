@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 class _Contents:
     spec: dict[str, Any]
     layout: VectorLayout
+    context: bytes | None = None
     records: dict[str, DocumentRecord] = field(default_factory=dict)
     chunks: dict[str, StoredChunk] = field(default_factory=dict)
 
@@ -61,11 +62,15 @@ class MemoryStore:
         contents = self._indexes.get(self._key)
         return copy.deepcopy(contents.spec) if contents else None
 
-    def create(self, spec: Mapping[str, Any], layout: VectorLayout) -> None:
+    def create(self, spec: Mapping[str, Any], layout: VectorLayout, context: bytes | None = None) -> None:
         """Make the index."""
         if self._key in self._indexes:
             raise StoreError(f"{self.location} exists already")
-        self._indexes[self._key] = _Contents(copy.deepcopy(dict(spec)), layout)
+        self._indexes[self._key] = _Contents(copy.deepcopy(dict(spec)), layout, context)
+
+    def read_context(self) -> bytes | None:
+        """What `create` was given."""
+        return self._open().context
 
     def writing(self) -> AbstractContextManager[None]:
         """Nobody else can reach it."""

@@ -1,7 +1,8 @@
 """The store seam: one named index in one vector database, document-shaped.
 
 A store keeps three things and nothing else knows where: the index's spec (opaque JSON here), one record a document, and
-the chunks with their vectors. Truth about what is indexed lives here, so two machines that open the same store agree.
+the chunks with their vectors; and a fourth where the index has one, its corpus context (opaque bytes here). Truth about
+what is indexed lives here, so two machines that open the same store agree.
 
 The write order of a replace is the protocol's heart; `ctxindex.stores.replacing` has it, written once, for all.
 A reader never sees a document half written: `search` and `chunks` return chunks of live revisions only.
@@ -91,8 +92,15 @@ class Store(Protocol):
         """The spec given to `create`, or None where the index does not exist."""
         ...
 
-    def create(self, spec: Mapping[str, Any], layout: VectorLayout) -> None:
-        """Make an empty index that carries `spec`; atomic to readers: `read_spec` is None until all is in place."""
+    def create(self, spec: Mapping[str, Any], layout: VectorLayout, context: bytes | None = None) -> None:
+        """Make an empty index that carries `spec`, and `context` if there is one: some megabytes, never written again.
+
+        Atomic to readers: `read_spec` is None until all is in place, the context too.
+        """
+        ...
+
+    def read_context(self) -> bytes | None:
+        """The corpus context given to `create`, byte for byte; None where there was none."""
         ...
 
     def writing(self) -> AbstractContextManager[None]:

@@ -59,6 +59,12 @@ def _of_folder(folder: Path, given: str, name: str) -> Dataset:
     raise DatasetError(f"{given} is no dataset: expected {_FORMATS}")
 
 
+def is_dataset(name: str) -> bool:
+    """Whether the folder of that name is in one of the formats."""
+    folder = Path(name)
+    return folder.is_dir() and (is_beir(folder) or is_conteb(folder) or is_spans(folder))
+
+
 def name_of(path: str) -> str:
     """What a file or folder is called, wherever it is looked at from; links keep their own name."""
     absolute = os.path.abspath(path)

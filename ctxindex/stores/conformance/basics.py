@@ -38,6 +38,7 @@ class BasicsConformance(Connecting):
                 lambda: store.put_records([DocumentRecord("a", "r", "", 0, 0)]),
                 lambda: store.replace([document("a")]),
                 store.recover,
+                store.read_context,
                 lambda: store.delete(["a"]),
                 lambda: store.search(unit_vectors(1)[0], 3),
                 lambda: store.chunks("a"),
@@ -48,6 +49,29 @@ class BasicsConformance(Connecting):
                 raises(IndexNotFoundError, call)
             assert store.read_spec() is None
         assert not (tmp_path / "fresh").exists() or not any((tmp_path / "fresh").iterdir())
+
+    def test_the_corpus_context_comes_back(self, tmp_path: Path) -> None:
+        """It is opaque bytes, of a few megabytes, and no document."""
+        content = bytes(range(256)) * 10_000 + b"end"
+        with self.opened(tmp_path) as store:
+            store.create(SPEC, VectorLayout(DIM), content)
+            assert store.read_context() == content
+            store.replace([document("a")])
+            store.maintain()
+        with self.opened(tmp_path) as store:
+            assert store.read_context() == content
+            assert_same_json(store.read_spec(), SPEC)
+            assert [record.doc_id for record in store.records()] == ["a"]
+            store.delete(["a"])
+            assert store.read_context() == content
+
+    def test_without_a_corpus_context_there_is_none(self, tmp_path: Path) -> None:
+        """Also not that of another index."""
+        with self.opened(tmp_path, "with") as store:
+            store.create(SPEC, VectorLayout(DIM), b"something")
+        with self.opened(tmp_path, "without") as store:
+            store.create(SPEC, VectorLayout(DIM))
+            assert store.read_context() is None
 
     def test_spec_comes_back(self, tmp_path: Path) -> None:
         """The spec is opaque JSON."""

@@ -1,0 +1,195 @@
+r"""The corpus context of an index: sampled and made with its first ingest, stored with its spec, never changed.
+
+Vectors of two contexts cannot be compared, so all documents and queries of an index are read with one. It is made of
+the documents of the first ingest, before any of them is written, and goes into the store in the same step as the spec,
+which names it: an index has its context from its first moment on, and a run that was killed before has written nothing
+and samples the same again. Documents that come later are read with what is there. A new context is a new index.
+
+What is stored is small: the vectors that the first stage made, and where the texts stood. Their text is not kept, and
+what the second stage makes of them is worked out again when the model is loaded.
+
+    {"format": 1, "context_id": …, "sample": [[doc_id, ordinal, content hash], …], "shape": [512, 384], …}\n
+    512 x 384 numbers, float32, little-endian
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ctxindex.encoding.corpus_context import CorpusContext, document_place, sample_context
+from ctxindex.encoding.encoder import ContextEncoder
+from ctxindex.errors import DocumentError, MismatchError, UsageError
+from ctxindex.loading import SkippedSource, Source
+from ctxindex.metering import Meter
+from ctxindex.spec import NULL_CONTEXT, EncoderSpec
+from ctxindex.types import Chunk, ChunkedDocument, Chunker, Document, FailedDocument, Tokenizer
+
+SEED = 0
+"""Of the sample that a new index is made with."""
+
+_FORMAT = 1
+_NUMBERS = "<f4"
+
+Load: TypeAlias = Callable[[Source], Document | FailedDocument | SkippedSource]
+
+
+@dataclass(frozen=True, slots=True)
+class SampledChunk:
+    """Where a text of the context stood: in which document, as its chunk of what number, and what that held then."""
+
+    doc_id: str
+    ordinal: int
+    content_hash: str
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenContext:
+    """The corpus context of an index, and where it is from.
+
+    `context` is without texts and layers. `documents` counts what it was drawn from: the documents that were found for
+    the first ingest, without those seen to be unreadable. `made_at` is a time in ISO 8601, UTC.
+    """
+
+    context: CorpusContext
+    sample: tuple[SampledChunk, ...]
+    documents: int
+    seed: int
+    made_at: str
+
+    def to_bytes(self) -> bytes:
+        """The form that a store keeps."""
+        numbers = np.ascontiguousarray(self.context.vectors, dtype=_NUMBERS)
+        values = {
+            "format": _FORMAT,
+            "context_id": self.context.context_id,
+            "model": self.context.model,
+            "prefix": self.context.prefix,
+            "sample": [[one.doc_id, one.ordinal, one.content_hash] for one in self.sample],
+            "documents": self.documents,
+            "seed": self.seed,
+            "made_at": self.made_at,
+            "shape": list(numbers.shape),
+            "sha256": hashlib.sha256(numbers.tobytes()).hexdigest(),
+        }
+        return json.dumps(values).encode() + b"\n" + numbers.tobytes()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> FrozenContext:
+        """The inverse of `to_bytes`.
+
+        Raises:
+            MismatchError: it is damaged, or was written by another version.
+        """
+        head, _, numbers = content.partition(b"\n")
+        try:
+            values: Mapping[str, Any] = json.loads(head)
+            if values["format"] != _FORMAT:
+                raise MismatchError(
+                    f"the index's corpus context has format {values['format']}, this ctxindex reads {_FORMAT}: use the "
+                    "ctxindex release that wrote it, or ingest into a new index (--index NAME)"
+                )
+            if hashlib.sha256(numbers).hexdigest() != values["sha256"] or len(numbers) != 4 * math.prod(
+                values["shape"]
+            ):
+                raise ValueError("its vectors are not those that were written")
+            vectors = np.frombuffer(numbers, _NUMBERS).reshape(values["shape"]).astype(np.float32)
+            context = CorpusContext(values["context_id"], values["model"], vectors, prefix=values["prefix"])
+            sample = tuple(SampledChunk(*one) for one in values["sample"])
+            return cls(context, sample, values["documents"], values["seed"], values["made_at"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise MismatchError(
+                f"the index's corpus context is damaged ({error}), and its vectors mean nothing without it: ingest "
+                "into a new index (--index NAME)"
+            ) from None
+
+
+def freeze_context(
+    encoder: ContextEncoder, sources: Sequence[Source], load: Load, chunker: Chunker, meter: Meter, seed: int = SEED
+) -> FrozenContext:
+    """Make the context of a new index out of its first documents; the same for the same documents in any order.
+
+    No more documents are read than the sample needs: documents are taken in the order of their places in it.
+
+    Args:
+        encoder: makes it.
+        sources: the documents.
+        load: reads one.
+        chunker: cuts it.
+        meter: measures both.
+        seed: of the sample.
+
+    Raises:
+        UsageError: no document has any text.
+        ModelError: the model cannot be loaded, or memory is too short.
+    """
+    read: list[ChunkedDocument] = []
+    unreadable: list[str] = []
+    for source in sorted(sources, key=lambda source: document_place(seed, source.doc_id)):
+        one = _read(source, load, chunker, encoder.tokenizer, meter)
+        if isinstance(one, str):
+            unreadable.append(f"{source.doc_id}: {one}")
+        else:
+            read.append(one)
+        if len(read) == encoder.context_size:
+            break
+    if not read:
+        why = f" ({unreadable[0]})" if unreadable else ""
+        raise UsageError(
+            f"{encoder.spec.model} reads documents in the context of their corpus, and none found here has any "
+            f"text{why}: no index was made"
+        )
+    chosen = sample_context(read, encoder.context_size, seed)
+    context = encoder.encode_context([one.text for one in chosen], seed=seed)
+    hashes = {one.document.doc_id: one.document.content_hash for one in read}
+    sample = tuple(SampledChunk(one.doc_id, one.ordinal, hashes[one.doc_id]) for one in chosen)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return FrozenContext(context, sample, len(sources) - len(unreadable), seed, now)
+
+
+def _read(source: Source, load: Load, chunker: Chunker, tokenizer: Tokenizer, meter: Meter) -> ChunkedDocument | str:
+    """The document with the chunks that hold something the model reads, or why it gives none."""
+    try:
+        with meter.time("load"):
+            document = load(source)
+        if not isinstance(document, Document):
+            return document.reason
+        with meter.time("chunk"):
+            chunks: Sequence[Chunk] = chunker.chunk(document)
+    except DocumentError as error:
+        return error.reason
+    counts = tokenizer.count([chunk.text for chunk in chunks])
+    said = tuple(chunk for chunk, count in zip(chunks, counts, strict=True) if count and chunk.text.strip())
+    return ChunkedDocument(document, said) if said else "no text"
+
+
+def has_frozen_context(encoder: EncoderSpec) -> bool:
+    """Whether an index with this encoder keeps a corpus context."""
+    return encoder.context not in ("", NULL_CONTEXT)
+
+
+def thaw_context(stored: bytes | None, encoder: EncoderSpec) -> FrozenContext:
+    """What the store holds, once it is known to be the context that the index's encoder names.
+
+    Raises:
+        MismatchError: there is none, it is damaged, or it is that of another index.
+    """
+    if stored is None:
+        raise MismatchError(
+            f"the index was built with the corpus context {encoder.context[:12]}, and its store holds none: restore "
+            "the store as it was, or ingest into a new index (--index NAME)"
+        )
+    frozen = FrozenContext.from_bytes(stored)
+    if frozen.context.context_id != encoder.context:
+        raise MismatchError(
+            f"the index was built with the corpus context {encoder.context[:12]}, and its store holds another, "
+            f"{frozen.context.context_id[:12]}: restore the store as it was, or ingest into a new index (--index NAME)"
+        )
+    return frozen
