@@ -11,6 +11,7 @@ Attention goes both ways over all of it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +132,7 @@ class PublishedModel:
         return model
 
 
-class _Stage:
+class _Stage(ABC):
     """A transformer and how rows of ids go through it."""
 
     def __init__(self, model: PublishedModel, transformer: Any) -> None:
@@ -153,9 +154,9 @@ class _Stage:
             values: FloatArray = torch.stack(sums).cpu().numpy()
         return values
 
+    @abstractmethod
     def _states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """States (rows, tokens, hidden) for ids and mask, both (rows, tokens) int64."""
-        raise NotImplementedError
 
     def _padded(self, rows: Sequence[Ids]) -> tuple[torch.Tensor, torch.Tensor]:
         import torch

@@ -20,6 +20,7 @@ from ctxindex.metering import Meter
 from ctxindex.spec import NULL_CONTEXT, EncoderSpec
 
 if TYPE_CHECKING:
+    from ctxindex.encoding.context_encoder import ContextEncoder
     from ctxindex.encoding.corpus_context import CorpusContext
     from ctxindex.encoding.local import LocalEncoder
     from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument, FloatArray, Tokenizer
@@ -53,55 +54,13 @@ class Encoder(Protocol):
         ...
 
 
-class ContextEncoder(Encoder, Protocol):
-    """An encoder that reads everything in a corpus context, of which it can make one."""
-
-    @property
-    def context_size(self) -> int:
-        """How many texts of the corpus make a context."""
-        ...
-
-    def encode_context(self, texts: Sequence[str], *, seed: int | None = None) -> CorpusContext:
-        """Make a context of a sample of the corpus.
-
-        Where the model takes no other number of texts than `context_size`, `seed` decides which are repeated.
-
-        Raises:
-            UsageError: no texts, or one without any token.
-            ModelError: the model cannot be loaded, or memory is too short.
-        """
-        ...
-
-    def with_context(self, context: CorpusContext | None) -> ContextEncoder:
-        """The same model reading with `context`; None is its own stand-in for one.
-
-        Raises:
-            MismatchError: the context was made by another model.
-            ConfigError: the model has no stand-in.
-        """
-        ...
-
-    def drift(self, context: CorpusContext, texts: Sequence[str]) -> float:
-        """How far the corpus that `texts` were drawn from has moved from a context; see `corpus_context.drift`.
-
-        Raises:
-            UsageError: fewer than two texts, here or in the context.
-        """
-        ...
-
-    def load(self) -> object:
-        """Bring the model into memory now, instead of with the first batch."""
-        ...
-
-
 def as_context_encoder(encoder: Encoder) -> ContextEncoder | None:
     """The encoder, where it reads with a corpus context; None where it reads none."""
     if encoder.spec.method != "cde":
         return None
-    from ctxindex.encoding.cde import CdeEncoder
-    from ctxindex.encoding.cde_published import PublishedCdeEncoder
+    from ctxindex.encoding.context_encoder import ContextEncoder
 
-    return encoder if isinstance(encoder, CdeEncoder | PublishedCdeEncoder) else None
+    return encoder if isinstance(encoder, ContextEncoder) else None
 
 
 def load_encoder(
@@ -189,14 +148,13 @@ def restore_encoder(
 
 def _in_context(encoder: LocalEncoder, context: CorpusContext) -> LocalEncoder:
     """The encoder with a corpus context; only a CDE encoder reads with one."""
-    from ctxindex.encoding.context_encoder import ContextEncoder
-
-    if not isinstance(encoder, ContextEncoder):
+    conditioned = as_context_encoder(encoder)
+    if conditioned is None:
         raise MismatchError(
             f"a corpus context is given, and {encoder.spec.model} reads none: leave it out if the index was built "
             "without one, or give the original model with --model"
         )
-    return encoder.with_context(context)
+    return conditioned.with_context(context)
 
 
 def _other_context(spec: EncoderSpec, stored: str) -> str:

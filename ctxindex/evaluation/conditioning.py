@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding.corpus_context import sample_context
-from ctxindex.encoding.encoder import ContextEncoder
 from ctxindex.errors import ConfigError
 from ctxindex.evaluation.corpus import Corpus, cut
 from ctxindex.evaluation.dataset import Dataset
@@ -25,6 +24,9 @@ from ctxindex.indexing.options import CORPUS_CONTEXT, IndexOptions
 from ctxindex.loading import load_documents
 from ctxindex.spec import NULL_CONTEXT
 from ctxindex.types import ChunkedDocument, Chunker, Document, FailedDocument
+
+if TYPE_CHECKING:
+    from ctxindex.encoding.context_encoder import ContextEncoder
 
 
 class Conditioning:

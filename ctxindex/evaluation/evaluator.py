@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding import Encoder, load_encoder, open_checkpoint
-from ctxindex.encoding.encoder import ContextEncoder, as_context_encoder
+from ctxindex.encoding.encoder import as_context_encoder
 from ctxindex.encoding.known_models import default_model
 from ctxindex.encoding.runtime import usable_processors
 from ctxindex.encoding.tokenizer import ModelTokenizer
@@ -35,6 +35,9 @@ from ctxindex.evaluation.significance import require_statistics
 from ctxindex.metering import Meter
 from ctxindex.spec import ChunkerSpec
 from ctxindex.types import ChunkedDocument, Chunker
+
+if TYPE_CHECKING:
+    from ctxindex.encoding.context_encoder import ContextEncoder
 
 
 class Watch(Protocol):

@@ -8,13 +8,16 @@ distance of its mean from that of the context is laid beside what two samples of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ctxindex.encoding.corpus_context import document_place, sample_context
-from ctxindex.encoding.encoder import ContextEncoder
 from ctxindex.indexing.freezing import FrozenContext
 from ctxindex.spec import revision
 from ctxindex.stores import Store
 from ctxindex.types import Chunk, ChunkedDocument, ContextStatus, Document, DocumentRecord
+
+if TYPE_CHECKING:
+    from ctxindex.encoding.context_encoder import ContextEncoder
 
 _LEAST_TEXTS = 2
 """On each side, to tell a corpus that moved from chance."""

@@ -20,17 +20,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ctxindex.encoding.corpus_context import CorpusContext, document_place, sample_context
-from ctxindex.encoding.encoder import ContextEncoder
 from ctxindex.errors import DocumentError, MismatchError, UsageError
 from ctxindex.loading import SkippedSource, Source
 from ctxindex.metering import Meter
 from ctxindex.spec import NULL_CONTEXT, EncoderSpec
 from ctxindex.types import Chunk, ChunkedDocument, Chunker, Document, FailedDocument, Tokenizer
+
+if TYPE_CHECKING:
+    from ctxindex.encoding.context_encoder import ContextEncoder
 
 SEED = 0
 """Of the sample that a new index is made with."""

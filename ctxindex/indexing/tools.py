@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding import Encoder, load_encoder
-from ctxindex.encoding.encoder import ContextEncoder, as_context_encoder, restore_encoder
+from ctxindex.encoding.encoder import as_context_encoder, restore_encoder
 from ctxindex.errors import ConfigError, UsageError
 from ctxindex.indexing.drifting import context_drift, context_status
 from ctxindex.indexing.freezing import FrozenContext, Load, freeze_context, has_frozen_context, thaw_context
@@ -20,6 +20,7 @@ from ctxindex.stores import Store
 from ctxindex.types import Chunker, ContextStatus, DocumentRecord
 
 if TYPE_CHECKING:
+    from ctxindex.encoding.context_encoder import ContextEncoder
     from ctxindex.encoding.local import LocalEncoder
 
 
