@@ -91,7 +91,8 @@ def plan_of(variant: Variant, steps: int) -> Plan:
     """The plan of the recipe, changed as the variant says."""
     plan = recipe.plan(seed=0, steps=steps)
     weights = {name: variant.plan[name] for name in ("hold", "distil") if name in variant.plan}
-    schedule = replace(plan.schedule, documents=4, windows=2, clozes=variant.plan.get("clozes", 0))
+    clozes = variant.plan.get("clozes", 0)
+    schedule = replace(plan.schedule, documents=4, windows=2, queries=6, clozes=clozes, learning_rate=1e-4)
     if variant.encoder.method == "independent":
         schedule = replace(schedule, windows=8)  # rows of one chunk: as many chunks as two windows hold
     return replace(

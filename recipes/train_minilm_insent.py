@@ -64,7 +64,6 @@ def plan(seed: int, steps: int) -> Plan:
             clozes=2,
             learning_rate=1e-4,
             freeze_embeddings=True,
-            precision="bfloat16",
             save_every=100,
             seed=seed,
         ),

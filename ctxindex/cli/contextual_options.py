@@ -93,6 +93,7 @@ _FLAGS = (
 _OF_OTHERS = {
     "hold": "",
     "distil": "",
+    "memory": "",
     "replay": "",
     "replay_share": "",
     "queries": "",

@@ -19,8 +19,8 @@ from ctxindex.encoding.known_models import MINILM_HUB_NAME, SHORT_NAMES
 from ctxindex.evaluation.report import words
 from ctxindex.evaluation.results import METRICS, Estimate, Run
 from ctxindex.evaluation.significance import interval
+from ctxindex.training.measured import METRIC
 from ctxindex.training.plan import NULL
-from ctxindex.training.trainer import METRIC
 
 if TYPE_CHECKING:
     from ctxindex.evaluation.corpus import Corpus

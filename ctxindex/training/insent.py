@@ -125,6 +125,7 @@ class InsentBatch:
     golds: tuple[tuple[int, ...], ...]
     positives: tuple[tuple[int, int], ...] = ()
     others: Vectors | None = None
+    sheltered: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         _require_alike(self)
@@ -266,6 +267,8 @@ def _negatives(
         if batch.positives:
             known = torch.tensor(batch.positives, device=device)
             excluded[known[:, 0], known[:, 1]] = True
+    if batch.sheltered:
+        excluded[sorted(batch.sheltered), len(batch.chunks) :] = True
     allowed = ~excluded[queries]
     allowed.scatter_(1, golds[:, None], False)
     own = of_column[None, :] == of_pair[:, None]

@@ -22,6 +22,9 @@ _ADAPTER = "default"
 _SCALE = 2
 """alpha / rank: what the product of the two is multiplied by."""
 
+_MEMORY = "memory."
+"""Begins the names of what is in a training's checkpoints alone (`ctxindex.training.memory`)."""
+
 _POOLER = "pooler"
 """A module that token states do not pass through."""
 
@@ -52,12 +55,13 @@ def add_adapters(model: ContextualModel, rank: int) -> None:
 def merged_state(model: ContextualModel) -> dict[str, torch.Tensor]:
     """The weights of the model by the names that they have without adapters, each with its adapter added.
 
-    Of a model without adapters, its weights. They are copies: the model goes on as it is.
+    Of a model without adapters, its weights; what it remembers of earlier steps is none. They are copies: the model
+    goes on as it is.
     """
     merged = {
         name.replace(".base_layer.", "."): weight.detach().clone()
         for name, weight in model.state_dict().items()
-        if ".lora_" not in name
+        if ".lora_" not in name and not name.startswith(_MEMORY)
     }
     for name, module in model.named_modules():
         if hasattr(module, "base_layer"):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ctxindex.encoding.attention_context import AttentionContext
     from ctxindex.encoding.checkpoint import Checkpoint
     from ctxindex.encoding.local import LocalEncoder
+    from ctxindex.training.memory import Memory
 
     Numbers = npt.NDArray[np.int64]
 
@@ -119,6 +120,7 @@ class ContextualModel(torch.nn.Module):
         self.token_layers = torch.nn.ModuleList(map(trainable, checkpoint.token_layers))
         self.layers = torch.nn.ModuleList(map(trainable, layers))
         self.spec = encoder.spec
+        self.memory: Memory | None = None
         # Not a module of this one, so that the transformer's parameters are not counted twice.
         self._read = TokenStates(self._states_of, facts, encoder.spec.max_tokens, encoder.tokenizer.pad_id)
         self.to(resolve_device(device))

@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from ctxindex.training.gathering import Others
 from ctxindex.training.insent import InsentBatch, Vectors, insent_loss
+from ctxindex.training.memory import Memory
 from ctxindex.training.model import ContextualModel, Reading, join, split
 from ctxindex.training.options import ObjectiveOptions as ObjectiveOptions
 from ctxindex.training.sampling import Answers, Batch
@@ -68,6 +69,7 @@ class Objective:
         options: ObjectiveOptions,
         base: ContextualModel | None = None,
         others: Gather | None = None,
+        memory: Memory | None = None,
     ) -> None:
         if options.hold and base is None:
             raise ValueError("holding a model needs the one that it was")
@@ -75,6 +77,7 @@ class Objective:
         self._options = options
         self._base = base
         self._others = others
+        self._memory = memory
 
     def loss(self, batch: Batch, made: Sequence[torch.Tensor], held: Sequence[torch.Tensor]) -> StepLoss:
         """The loss of a batch.
@@ -90,6 +93,11 @@ class Objective:
         chunks = views[0] if len(views) == 1 else blended(views[0], views[1], batch.blend)
         others = None if self._others is None else self._others(chunks, batch.answers)
         positives = batch.positives
+        sheltered: frozenset[int] = frozenset()
+        if self._memory is not None and batch.blend == self._model.spec.blend:
+            others = self._memory.recall(batch.origin)
+            self._memory.remember(batch.origin, chunks)
+            sheltered = frozenset(query for query, known in enumerate(batch.origin.answered) if known is None)
         if others is not None:
             positives += tuple((query, len(chunks) + chunk) for query, chunk in others.positives)
         insent = InsentBatch(
@@ -100,6 +108,7 @@ class Objective:
             batch.golds,
             positives,
             None if others is None else others.chunks,
+            sheltered,
         )
         options = self._options.insent if batch.named else replace(self._options.insent, lambda_seq=1.0, mode="insent")
         found = insent_loss(insent, options)

@@ -59,18 +59,23 @@ class InsentOptions:
 class ObjectiveOptions:
     """The loss of a step, see `objective`: `hold` and `distil` are the weights of its further terms.
 
+    `memory` is how many chunks of earlier steps each source has as further negatives (`ctxindex.training.memory`).
+
     Raises:
-        ConfigError: a weight below 0.
+        ConfigError: a weight or a number below 0.
     """
 
     insent: InsentOptions = field(default_factory=InsentOptions)
     hold: float = 0.0
     distil: float = 0.0
+    memory: int = 0
 
     def __post_init__(self) -> None:
         for name in ("hold", "distil"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"--{name} {getattr(self, name)} is a weight, 0 or more")
+        if self.memory < 0:
+            raise ConfigError(f"--memory {self.memory} counts chunks, 0 or more")
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,20 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the chunks of a batch are from, and which chunks of its source answer its queries.
+
+    `chunks` are (number of the document in the source, ordinal of the chunk in the document). `answered` has, for each
+    query of a set, every chunk of the source that answers the same words; None stands for a cloze, of which nobody
+    knows what other documents say of it.
+    """
+
+    source: str
+    chunks: tuple[tuple[int, int], ...]
+    answered: tuple[frozenset[tuple[int, int]] | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What a step reads; query i is asked of document `documents[i]`, whose chunks `golds[i]` answer it.
 
@@ -86,7 +100,7 @@ class Batch:
     another, and what holds the sentence that a cloze is made of. `blend` is the weight of the isolated view in this
     step, whose rows are there where it is not 0, as contextual ones where it is not 1. `named` is whether what is read
     of a chunk may tell its document: not where it is read alone, untitled. `answers` is what other devices have to know
-    to leave positives of theirs out.
+    to leave positives of theirs out. `origin` is for a memory of chunks.
     """
 
     counts: tuple[int, ...]
@@ -99,6 +113,7 @@ class Batch:
     blend: float
     named: bool = True
     answers: Answers = Answers((), ())
+    origin: Origin = Origin("", (), ())
 
     @property
     def tokens(self) -> int:
@@ -108,12 +123,16 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """What is read of a document, the questions that it answers, in the chunks' new numbers, and the texts of these."""
+    """What is read of a document, and the questions that it answers, in the chunks' new numbers.
+
+    `texts` and `ordinals` are those of the chunks in the document.
+    """
 
     contextual: Reading
     isolated: Reading
     questions: list[Question]
     texts: tuple[str, ...]
+    ordinals: tuple[int, ...]
 
 
 class Sampler:
@@ -145,6 +164,7 @@ class Sampler:
         self._limits = limits
         self._shares = shares or Shares()
         self._readers = {name: alone if alone and name in replayed else encoder for name in sources}
+        self._answering = {name: _answering(documents) for name, documents in sources.items()}
         self._known = KeptRows(KEPT_TOKENS)
 
     def batch(self, draw: Draw) -> Batch:
@@ -179,6 +199,20 @@ class Sampler:
             blend,
             blend < 1 or self._told_alone(reader.spec, draw, titled),
             _answers(asked, answered, counts),
+            self._origin(draw, samples, asked, len(asked) - len(clozes)),
+        )
+
+    def _origin(
+        self, draw: Draw, samples: Sequence[_Sample], asked: Sequence[tuple[int, Question]], named: int
+    ) -> Origin:
+        """See `Origin`; the first `named` queries are of the sets."""
+        known = self._answering[draw.source]
+        return Origin(
+            draw.source,
+            tuple((number, one) for number, own in zip(draw.documents, samples, strict=True) for one in own.ordinals),
+            tuple(
+                known[question.text.casefold()] if place < named else None for place, (_, question) in enumerate(asked)
+            ),
         )
 
     def _told_alone(self, spec: EncoderSpec, draw: Draw, titled: bool) -> bool:
@@ -211,6 +245,7 @@ class Sampler:
             Reading(only_chunks([row for row in rows if row.isolated], renumbered), len(inside)),
             answered,
             tuple(document.source.chunks[chunk].text for chunk in inside),
+            tuple(inside),
         )
 
     def _clozes(self, sample: _Sample, rng: np.random.Generator) -> Iterator[tuple[int, Cloze]]:
@@ -295,6 +330,15 @@ def only_chunks(rows: Sequence[Row], renumbered: Mapping[int, int]) -> tuple[Row
             moved = tuple(Place(renumbered[place.chunk], place.start, place.end) for place in places)
             found.append(replace(row, places=moved, context=tuple(row.context[number] for number in kept)))
     return tuple(found)
+
+
+def _answering(documents: Sequence[TrainingDocument]) -> dict[str, frozenset[tuple[int, int]]]:
+    """The chunks of a source that answer each of its questions, by the question's words; see `Origin`."""
+    found: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for number, document in enumerate(documents):
+        for question in document.questions:
+            found[question.text.casefold()].update((number, gold) for gold in question.golds)
+    return {words: frozenset(chunks) for words, chunks in found.items()}
 
 
 def _answers(

@@ -25,13 +25,13 @@ from ctxindex.evaluation.results import Run
 from ctxindex.training.context import require_alone
 from ctxindex.training.folder import Ended, TrainingFolder
 from ctxindex.training.lora import merged_state
-from ctxindex.training.measured import from_json
+from ctxindex.training.measured import METRIC, from_json, least_share, mean_of
 from ctxindex.training.merging import merge_states
 from ctxindex.training.model import ContextualModel
 from ctxindex.training.parameters import choose_parameters
 from ctxindex.training.plan import ALONE, CONTEXT, TUNED, Finetuned, Plan, described, devices, is_first
 from ctxindex.training.sampling import Limits, Sampler
-from ctxindex.training.trainer import METRIC, ContextualTrainer, make_trainer, precision_of
+from ctxindex.training.trainer import ContextualTrainer, make_trainer, precision_of
 from ctxindex.training.tuned import require_same, write_tuned
 
 if TYPE_CHECKING:
@@ -107,11 +107,12 @@ class Workshop:
     def finish(self, ended: Ended) -> Finetuned:
         """Choose how much of the tuned weights to keep, write the model, and measure it."""
         state = self._folder.tuned()
-        merges = self._try_merges(state)
-        merged = max(merges, key=lambda share: merges[share]) if merges else self._plan.merge[-1]
+        tried = self._try_merges(state)
+        merged = least_share(tried) if tried else self._plan.merge[-1]
         self._write(state, merged, self._folder.out)
         runs = self._measure(self._folder.out)
         history = self._folder.history()
+        merges = {share: mean_of(found) for share, found in tried.items()}
         return Finetuned(self._folder.out, history, runs, merged, merges, ended.seconds, ended.steps)
 
     def finished(self, ended: Ended, found: Mapping[str, Any]) -> Finetuned:
@@ -203,15 +204,15 @@ class Workshop:
     def _base_state(self) -> dict[str, torch.Tensor]:
         return merged_state(self._new_model("cpu"))
 
-    def _try_merges(self, state: Mapping[str, torch.Tensor]) -> dict[float, float]:
-        """The mean nDCG@10 of every share that may be taken; nothing where there is no choice."""
+    def _try_merges(self, state: Mapping[str, torch.Tensor]) -> dict[float, list[Run]]:
+        """What every share that may be taken finds; nothing where there is no choice."""
         if len(self._plan.merge) < 2:
             return {}
         found = {}
         for share in self._plan.merge:
             self._write(state, share, self._folder.candidate)
-            found[share] = mean_of(self._of_tuned(self._folder.candidate))
-            _log.info("%g of the tuned weights: nDCG@10 %.4f on held-out documents", share, found[share])
+            found[share] = self._of_tuned(self._folder.candidate)
+            _log.info("%g of the tuned weights: nDCG@10 %.4f on held-out documents", share, mean_of(found[share]))
         return found
 
     def _write(self, state: Mapping[str, torch.Tensor], share: float, into: Path) -> None:
@@ -279,8 +280,3 @@ def _as_it_was(model: ContextualModel) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def mean_of(runs: Sequence[Run]) -> float:
-    """The mean nDCG@10 over corpora."""
-    return sum(run.metrics[METRIC].mean for run in runs) / len(runs)

@@ -23,6 +23,7 @@ class Case:
     golds: list[list[int]]
     positives: list[tuple[int, int]] = field(default_factory=list)
     others: list[np.ndarray] = field(default_factory=list)
+    sheltered: list[int] = field(default_factory=list)
     several: bool = False
 
     def batch(self, dtype: torch.dtype = torch.float64) -> InsentBatch:
@@ -34,6 +35,7 @@ class Case:
             golds=tuple(map(tuple, self.golds)),
             positives=tuple(self.positives),
             others=self.vectors(self.others, dtype) if self.others else None,
+            sheltered=frozenset(self.sheltered),
         )
 
     def vectors(self, items: list[np.ndarray], dtype: torch.dtype) -> Vectors:
@@ -74,6 +76,7 @@ def cases(draw: st.DrawFn, *, several: bool | None = None) -> Case:
     extra = draw(st.integers(0, 3))
     pair = st.tuples(st.integers(0, len(asked) - 1), st.integers(0, sum(counts) + extra - 1))
     positives = draw(st.lists(pair, max_size=4))
+    sheltered = draw(st.lists(st.integers(0, len(asked) - 1), max_size=2))
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
 
     def item(most: int) -> np.ndarray:
@@ -86,6 +89,7 @@ def cases(draw: st.DrawFn, *, several: bool | None = None) -> Case:
         golds=golds,
         positives=positives,
         others=[item(4) for _ in range(extra)],
+        sheltered=sheltered,
         several=several,
     )
 
@@ -128,6 +132,8 @@ def _of_gold(case: Case, query: int, gold: int, chosen: InsentOptions) -> dict[s
         for ordinal, chunk in enumerate(chunks):
             score = _similarity(case.queries[query], chunk, chosen)
             mine = document == case.asked[query]
+            if document == len(case.documents) and query in case.sheltered:
+                continue
             known = (mine and ordinal in case.golds[query]) or (query, number) in case.positives
             if mine and ordinal == gold:
                 positive = score

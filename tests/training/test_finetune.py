@@ -23,6 +23,7 @@ from ctxindex.training.data import Data, DataOptions, read_data
 from ctxindex.training.finetune import ALONE, CONTEXT, TUNED, Plan, finetune, given
 from ctxindex.training.folder import DONE, PLAN, TrainingFolder
 from ctxindex.training.folder import TUNED as WEIGHTS
+from ctxindex.training.measured import mean_of
 from ctxindex.training.options import ObjectiveOptions, Shares
 from ctxindex.training.schedule import Schedule
 from ctxindex.training.trainer import ContextualTrainer
@@ -91,8 +92,8 @@ def test_a_finished_training_says_what_was_found(root: Path, data: Data, whole: 
     assert {file: file.read_bytes() for file in (tmp_path / "tuned").rglob("*") if file.is_file()} == before
     assert again.earlier
     assert (again.steps, set(again.merges), set(again.runs)) == (2, {0.5, 1.0}, {ALONE, CONTEXT, TUNED})
-    assert again.merged == max(again.merges, key=lambda share: again.merges[share])
-    measured = module.mean_of(again.runs[TUNED])
+    assert again.merged in again.merges
+    measured = mean_of(again.runs[TUNED])
     assert measured == pytest.approx(again.merges[again.merged])
     assert [line["step"] for line in again.history if "train_loss" in line] == [2]
     with pytest.raises(ConfigError, match=r"is finished: .* for another --merge train anew"):

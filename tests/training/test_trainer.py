@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,9 @@ def made(
     _, base = tiny_model(folder, **OPTIONS)
     sampler = Sampler({"toys": documents()}, encoder, Limits(2, 4), shares)
     chosen = Schedule(**{**QUICK, **(schedule or {})})
+    objective = more.pop("objective", OBJECTIVE)
     trainer = make_trainer(
-        model, base, sampler, {"toys": 6}, chosen, OBJECTIVE, folder=into, **{"device": "cpu", **more}
+        model, base, sampler, {"toys": 6}, chosen, objective, folder=into, **{"device": "cpu", **more}
     )
     return trainer, encoder, model
 
@@ -99,15 +101,17 @@ class _Killed(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def test_a_training_that_was_killed_ends_in_the_same_bits(folder: Path, tmp_path: Path) -> None:
-    undisturbed, _, model = made(folder, tmp_path / "one")
+@pytest.mark.parametrize("memory", [0, 20])
+def test_a_training_that_was_killed_ends_in_the_same_bits(folder: Path, tmp_path: Path, memory: int) -> None:
+    objective = replace(OBJECTIVE, memory=memory)
+    undisturbed, _, model = made(folder, tmp_path / "one", objective=objective)
     begun = state_of(model)
     undisturbed.train()
     expected = state_of(model)
-    killed, _, model = made(folder, tmp_path / "two", callbacks=[_Killed()])
+    killed, _, model = made(folder, tmp_path / "two", objective=objective, callbacks=[_Killed()])
     with pytest.raises(KeyboardInterrupt):
         killed.train()
-    resumed, _, model = made(folder, tmp_path / "two")
+    resumed, _, model = made(folder, tmp_path / "two", objective=objective)
     resumed.train(resume_from_checkpoint=str(tmp_path / "two" / CHECKPOINTS / "checkpoint-3"))
     found = state_of(model)
     assert found.keys() == expected.keys()
