@@ -1,6 +1,7 @@
 """Write docs/results.md: every evaluation set, every method, with MiniLM as it is and as it was trained for context.
 
 python benchmarks/results.py ../shared/data        (make results)
+python benchmarks/results.py ../shared/data --only late,model=minilm-insent
 
 Runs `ctxindex eval` as a user would, so vectors are kept between runs and an interrupted one goes on. What
 `seeds.py`, `ablations.py`, `gate.py`, `train.py` and `late_interaction_blend.py` measured is read from
@@ -12,14 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.rows import SIGNIFICANT, Row, read_rows, renewed, rows_of, write_rows
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 MEASURED = Path(__file__).parent / "measured"
@@ -60,8 +63,13 @@ UNTITLED = ("late,model=minilm-insent",)
 
 ORDER = ("bm25", "bm25+title", "independent", "independent+title", *list(CONFIGURATIONS)[4:], *TRAINED)
 CHUNKS = ("--chunker", "recursive", "--chunk-size", "500", "--chunk-unit", "chars")
-WITHOUT = " without titles"
-SIGNIFICANT = 0.05
+GROUPS = {
+    "chunks of 500 characters": (SETS, CHUNKS, tuple(CONFIGURATIONS | TRAINED)),
+    "chunks of the sets": (("squad-eval",), ("--chunks", "given"), tuple(CONFIGURATIONS | TRAINED)),
+    "without titles": (SETS, (*CHUNKS, "--no-titles"), UNTITLED),
+}
+"""Sets, further flags and configurations of each group of rows."""
+ROWS = "results.json"
 WIDTH = 118
 
 _SPEED = (
@@ -88,13 +96,13 @@ _BLEND = (
     "b), which is what `--blend` does with late interaction (`python benchmarks/late_interaction_blend.py`)."
 )
 
-Table = Mapping[tuple[str, str], Mapping[str, Any]]
-"""Runs by data set and configuration."""
+Table = Mapping[tuple[str, str], Row]
+"""Rows by data set and configuration."""
 
 
 def command(sets: Sequence[str], rest: Sequence[str], names: Sequence[str] = ()) -> list[str]:
     """What is run, with data sets as they are named in the data folder."""
-    first, *others = names or [BASELINE, *(name for name in (*CONFIGURATIONS, *TRAINED) if name != BASELINE)]
+    first, *others = names or tuple(CONFIGURATIONS | TRAINED)
     compared = [part for name in others for part in ("--compare", name)]
     return ["ctxindex", "eval", *sets, "--model", "minilm", "--method", first, *compared, *rest, "--json"]
 
@@ -118,38 +126,34 @@ def run(data: Path, sets: Sequence[str], rest: Sequence[str], names: Sequence[st
     return found
 
 
-def render(cut: Mapping[str, Any], given: Mapping[str, Any], untitled: Mapping[str, Any]) -> str:
+def render(groups: Mapping[str, Sequence[Row]]) -> str:
     """The page."""
-    bare: Table = {(one["dataset"].removesuffix(WITHOUT), one["name"]): one for one in untitled["runs"]}
-    runs: Table = {(one["dataset"], one["name"]): one for one in cut["runs"]}
-    differences = {(one["dataset"], one["name"]): one for one in cut["comparisons"] if one["metric"] == "ndcg@10"}
-    paragraphs: Table = {(one["dataset"], one["name"]): one for one in given["runs"]}
-    first = next(iter(runs.values()))
+    runs, paragraphs, bare = ({(row.dataset, row.name): row for row in groups.get(group, ())} for group in GROUPS)
     parts = [
         "# Results",
         "<!-- Written by benchmarks/results.py (make results); do not edit. -->",
-        *_preface(first),
+        *_preface([row for group in GROUPS for row in groups.get(group, ())]),
         "## nDCG@10",
-        _table(runs, SETS, lambda one: _with_interval(one, differences)),
+        _table(runs, SETS, _with_interval),
         "Points of 100, in brackets the 95 % interval of a bootstrap over queries. An asterisk marks a "
         f"difference to `{BASELINE}` with p below {SIGNIFICANT} (paired randomisation test, 2,000 resamples, "
-        "seed 0, corrected by Holm's method for the rows of the set).",
+        "seed 0, corrected by Holm's method for the rows of the set that were measured together).",
         "## Without titles (nDCG@10)",
-        _table(bare, SETS, lambda one: _points(one["metrics"]["ndcg@10"]), UNTITLED),
+        _table(bare, SETS, lambda one: _points(one.ndcg), UNTITLED),
         "The same sets as if no document had a title (`--no-titles`); what `independent` and BM25 find is above.",
         *_training_sections(),
         *_blend_section(),
         "## Recall@10",
-        _table(runs, SETS, lambda one: _points(one["metrics"]["recall@10"])),
+        _table(runs, SETS, lambda one: _points(one.recall)),
         "## The right document first (document hit@1)",
-        _table(runs, SETS, lambda one: _points(one["metrics"]["document_hit@1"])),
+        _table(runs, SETS, lambda one: _points(one.hit)),
         "## squad-eval by its own paragraphs (nDCG@10)",
-        _table(paragraphs, ("squad-eval",), lambda one: _points(one["metrics"]["ndcg@10"])),
+        _table(paragraphs, ("squad-eval",), lambda one: _points(one.ndcg)),
         "## Seconds to index",
-        _table(runs, SETS, lambda one: f"{one['seconds']['index']:,.1f}"),
-        f"Wall time on {len(os.sched_getaffinity(0))} processors of the machine that wrote this page, encoding "
-        "included, the loading of the model not. Vectors kept from an earlier run count with the time they "
-        "took then.",
+        _table(runs, SETS, lambda one: f"{one.seconds:,.1f}"),
+        "Wall time on the two processors of the machine that measured the row, encoding included, the loading of the "
+        "model not; times of different precisions are of different machines. Vectors kept from an earlier run count "
+        "with the time they took then.",
         "## The sets",
         _sizes(runs),
     ]
@@ -161,12 +165,11 @@ def _wrapped(part: str) -> str:
     return part if part.startswith(("|", "#", "<", "`")) else textwrap.fill(part, WIDTH, break_on_hyphens=False)
 
 
-def _preface(first: Mapping[str, Any]) -> tuple[str, ...]:
+def _preface(rows: Sequence[Row]) -> tuple[str, ...]:
     commands = "\n".join(
         textwrap.fill(" ".join(command(sets, chunks)), WIDTH, subsequent_indent="    ", break_on_hyphens=False)
         for sets, chunks in ((SETS, CHUNKS), (("squad-eval",), ("--chunks", "given")))
     )
-    versions = ", ".join(f"{name} {version(name)}" for name in ("ctxindex", "torch", "transformers", "bm25s"))
     return (
         "What methods find with MiniLM (all-MiniLM-L6-v2, 22 M parameters, 512 positions), as it is and trained for "
         "context. All chunks of a set are ranked for every query, exactly; a chunk is relevant when it overlaps a gold "
@@ -182,23 +185,33 @@ def _preface(first: Mapping[str, Any]) -> tuple[str, ...]:
         "texts that a language model wrote, which have no span in any document, so neither these metrics nor the rest "
         "of the tool would mean the same for it.",
         f"```\n{commands}\n```",
-        f"Nothing here is drawn at random but the resamples of intervals and tests (seed 0). "
-        f"Precision {first['notes']['dtype']}; {versions}; Python {platform.python_version()}.",
+        f"Nothing here is drawn at random but the resamples of intervals and tests (seed 0). {_circumstances(rows)}",
     )
 
 
-def _table(runs: Table, sets: Sequence[str], cell: Any, order: Sequence[str] = ORDER) -> str:
+def _circumstances(rows: Sequence[Row]) -> str:
+    """The precision and the versions that rows were measured with; what most have is said once for the others."""
+    words = {**CONFIGURATIONS, **TRAINED}
+    named: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        names = named.setdefault((row.dtype, row.versions), [])
+        if words[row.name].strip("*") not in names:
+            names.append(words[row.name].strip("*"))
+    *some, (most, _) = sorted(named.items(), key=lambda one: len(one[1]))
+    said = [f"{dtype} ({versions}): {', '.join(names)}." for (dtype, versions), names in some]
+    return " ".join([*(["Measured in", *said, "All else in"] if some else ["Measured in"]), f"{most[0]} ({most[1]})."])
+
+
+def _table(runs: Table, sets: Sequence[str], cell: Callable[[Row], str], order: Sequence[str] = ORDER) -> str:
     words = {**CONFIGURATIONS, **TRAINED}
     lines = [f"| | {' | '.join(sets)} |", f"| --- |{' --- |' * len(sets)}"]
     lines += [f"| {words[name]} | {' | '.join(cell(runs[one, name]) for one in sets)} |" for name in order]
     return "\n".join(lines)
 
 
-def _with_interval(one: Mapping[str, Any], differences: Table) -> str:
-    low, high = one["intervals"]["ndcg@10"]
-    compared = differences.get((one["dataset"], one["name"]))
-    mark = "*" if compared is not None and compared["p_holm"] < SIGNIFICANT else ""
-    return f"{_points(one['metrics']['ndcg@10'])}{mark} [{_points(low)}, {_points(high)}]"
+def _with_interval(one: Row) -> str:
+    mark = "*" if one.differs else ""
+    return f"{_points(one.ndcg)}{mark} [{_points(one.low)}, {_points(one.high)}]"
 
 
 def _points(value: float) -> str:
@@ -275,19 +288,27 @@ def _sizes(runs: Table) -> str:
     lines = ["| | documents | chunks | queries |", "| --- | --- | --- | --- |"]
     for name in SETS:
         one = runs[name, BASELINE]
-        lines.append(f"| {name} | {one['documents']:,} | {one['chunks']:,} | {one['queries']:,} |")
+        lines.append(f"| {name} | {one.documents:,} | {one.chunks:,} | {one.queries:,} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Run and write."""
+    """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", type=Path, help="the folder that holds the evaluation sets")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="configurations to measure; all others are kept")
     parser.add_argument("--page", type=Path, default=PAGE, help="the file to write")
     given = parser.parse_args()
-    cut, own = run(given.data, SETS, CHUNKS), run(given.data, ("squad-eval",), ("--chunks", "given"))
-    page = render(cut, own, run(given.data, SETS, (*CHUNKS, "--no-titles"), UNTITLED))
-    given.page.write_text(page, encoding="utf-8")
+    groups = read_rows(MEASURED / ROWS)
+    for group, (sets, rest, names) in GROUPS.items():
+        chosen = names if given.only is None else [BASELINE, *(name for name in given.only if name in names)]
+        if given.only is not None and set(chosen) <= {BASELINE}:
+            continue
+        found = rows_of(run(given.data, sets, rest, [name for name in chosen if name in names]))
+        kept = () if given.only is None else groups.get(group, ())
+        groups[group] = renewed(kept, [row for row in found if given.only is None or row.name in given.only])
+        write_rows(MEASURED / ROWS, groups)
+    given.page.write_text(render(groups), encoding="utf-8")
     print(f"written: {given.page}")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import results
+from benchmarks.rows import WITHOUT, read_rows, renewed, rows_of, write_rows
 from benchmarks.train import CHUNKS, DOCUMENTS, QUERIES, WINDOWS, Work, lines, medians, rate, work_of
 from ctxindex.encoding import EncoderOptions, load_encoder
 from ctxindex.training.batches import Draw
@@ -115,8 +117,9 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ],
     }
     given = {"runs": [run_of("squad-eval", name, 0.9) for name in NAMES]}
-    untitled = [run_of(f"{one}{results.WITHOUT}", name, 0.03) for one in results.SETS for name in results.UNTITLED]
-    return results.render(cut, given, {"runs": untitled})
+    untitled = [run_of(f"{one}{WITHOUT}", name, 0.03) for one in results.SETS for name in results.UNTITLED]
+    found = (cut, given, {"runs": untitled})
+    return results.render({group: rows_of(one) for group, one in zip(results.GROUPS, found, strict=True)})
 
 
 def table(page: str, heading: str) -> dict[str, list[str]]:
@@ -161,8 +164,21 @@ def test_other_tables_have_what_was_measured(page: str) -> None:
     assert table(page, "Ways to blend token vectors (nDCG@10)")["union"] == ["minilm", "31.2", "90.0"]
     assert "minilm, union - isolated: +1.2 [-0.4, +3.0]." in " ".join(page.split())
     assert "optimiser, in float32" in " ".join(page.split())
-    assert "Precision bfloat16; ctxindex " in " ".join(page.split())
+    assert "Measured in bfloat16 (ctxindex " in " ".join(page.split())
     assert all(len(line) <= results.WIDTH for line in page.splitlines() if not line.startswith(("|", "#", "<", "`")))
+
+
+def test_rows_that_are_measured_again_take_the_places_of_the_old_ones(tmp_path: Path) -> None:
+    found = {"runs": [run_of("contracts", "bm25", 0.2), run_of("contracts", "late", 0.3)]}
+    again = replace(rows_of({"runs": [run_of("contracts", "bm25", 0.4)]})[0], dtype="float32")
+    rows = renewed(rows_of(found), [again])
+    assert [(row.name, row.ndcg, row.dtype) for row in rows] == [("bm25", 0.4, "float32"), ("late", 0.3, "bfloat16")]
+    write_rows(tmp_path / "rows.json", {"all": rows})
+    assert read_rows(tmp_path / "rows.json") == {"all": rows}
+    assert read_rows(tmp_path / "none.json") == {}
+    versions = rows[0].versions
+    said = results._circumstances([*rows, rows[1], replace(rows[1], name="independent")])
+    assert said == f"Measured in float32 ({versions}): BM25. All else in bfloat16 ({versions})."
 
 
 def test_what_was_not_measured_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
