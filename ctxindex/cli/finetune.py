@@ -35,7 +35,7 @@ _VALIDATION = "A dataset to measure on instead; repeatable."
 _REPLAY = "A dataset to practise beside, each chunk alone, such as one in BEIR's format; repeatable."
 _CHUNKS = "The sets' own chunks, or cut anew.  [default: their own where they are made of chunks]"
 _OUT = "The new model's folder."
-_MERGE = "Shares of the tuned weights, the rest the base's; the best on held-out documents is kept.  [default: 1]"
+_MERGE = "Shares of the tuned weights, the rest the base's; kept is the least as good as the best.  [default: 1]"
 _METHOD = "What is trained.  [default: late, or late-interaction or cde where the model is made for it]"
 
 
