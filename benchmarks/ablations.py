@@ -98,6 +98,7 @@ def plan_of(variant: Variant, steps: int) -> Plan:
     return replace(
         plan,
         encoder=variant.encoder,
+        merge=(1.0,),
         objective=ObjectiveOptions(InsentOptions(**variant.insent), **weights),
         schedule=schedule,
         shares=variant.plan.get("shares", Shares(titles=0.3)),

@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.rows import SIGNIFICANT, Row, read_rows, renewed, rows_of, write_rows
+from benchmarks.rows import CUT, OWN, SIGNIFICANT, UNTITLED, Row, read_rows, renewed, rows_of, write_rows
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 MEASURED = Path(__file__).parent / "measured"
@@ -58,15 +58,15 @@ TRAINED = {
 }
 """What the shipped model finds, read as it was trained and each chunk alone."""
 
-UNTITLED = ("late,model=minilm-insent",)
+WITHOUT_TITLES = ("late,model=minilm-insent",)
 """What is asked again of texts without titles; methods that read no title find the same without."""
 
 ORDER = ("bm25", "bm25+title", "independent", "independent+title", *list(CONFIGURATIONS)[4:], *TRAINED)
 CHUNKS = ("--chunker", "recursive", "--chunk-size", "500", "--chunk-unit", "chars")
 GROUPS = {
-    "chunks of 500 characters": (SETS, CHUNKS, tuple(CONFIGURATIONS | TRAINED)),
-    "chunks of the sets": (("squad-eval",), ("--chunks", "given"), tuple(CONFIGURATIONS | TRAINED)),
-    "without titles": (SETS, (*CHUNKS, "--no-titles"), UNTITLED),
+    CUT: (SETS, CHUNKS, tuple(CONFIGURATIONS | TRAINED)),
+    OWN: (("squad-eval",), ("--chunks", "given"), tuple(CONFIGURATIONS | TRAINED)),
+    UNTITLED: (SETS, (*CHUNKS, "--no-titles"), WITHOUT_TITLES),
 }
 """Sets, further flags and configurations of each group of rows."""
 ROWS = "results.json"
@@ -81,7 +81,8 @@ _SPEED = (
 )
 
 _SEEDS = (
-    "What the recipe gives with several seeds, before weights are quantised for shipping (`benchmarks/seeds.py`). "
+    "What the recipe gives with several seeds: the one that ships as it is in the package, the others before weights "
+    "are quantised (`benchmarks/seeds.py`). "
     "The one that finds most in the recipe's own held-out documents is the model that ships."
 )
 EXPERIMENTS = {
@@ -137,9 +138,9 @@ def render(groups: Mapping[str, Sequence[Row]]) -> str:
         _table(runs, SETS, _with_interval),
         "Points of 100, in brackets the 95 % interval of a bootstrap over queries. An asterisk marks a "
         f"difference to `{BASELINE}` with p below {SIGNIFICANT} (paired randomisation test, 2,000 resamples, "
-        "seed 0, corrected by Holm's method for the rows of the set that were measured together).",
+        "seed 0, against the baseline of the same run, corrected by Holm's method for the rows of that run).",
         "## Without titles (nDCG@10)",
-        _table(bare, SETS, lambda one: _points(one.ndcg), UNTITLED),
+        _table(bare, SETS, lambda one: _points(one.ndcg), WITHOUT_TITLES),
         "The same sets as if no document had a title (`--no-titles`); what `independent` and BM25 find is above.",
         *_training_sections(),
         *_blend_section(),
@@ -151,9 +152,8 @@ def render(groups: Mapping[str, Sequence[Row]]) -> str:
         _table(paragraphs, ("squad-eval",), lambda one: _points(one.ndcg)),
         "## Seconds to index",
         _table(runs, SETS, lambda one: f"{one.seconds:,.1f}"),
-        "Wall time on the two processors of the machine that measured the row, encoding included, the loading of the "
-        "model not; times of different precisions are of different machines. Vectors kept from an earlier run count "
-        "with the time they took then.",
+        f"Wall time on {_processors(runs)} processors of the machine that measured the row, encoding included, the "
+        "loading of the model not. Vectors kept from an earlier run count with the time they took then.",
         "## The sets",
         _sizes(runs),
     ]
@@ -190,16 +190,20 @@ def _preface(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _circumstances(rows: Sequence[Row]) -> str:
-    """The precision and the versions that rows were measured with; what most have is said once for the others."""
+    """The precision and the versions that rows were measured with."""
     words = {**CONFIGURATIONS, **TRAINED}
-    named: dict[tuple[str, str], list[str]] = {}
+    named: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
-        names = named.setdefault((row.dtype, row.versions), [])
-        if words[row.name].strip("*") not in names:
-            names.append(words[row.name].strip("*"))
-    *some, (most, _) = sorted(named.items(), key=lambda one: len(one[1]))
-    said = [f"{dtype} ({versions}): {', '.join(names)}." for (dtype, versions), names in some]
-    return " ".join([*(["Measured in", *said, "All else in"] if some else ["Measured in"]), f"{most[0]} ({most[1]})."])
+        named.setdefault((row.dtype, row.versions), {})[words[row.name].strip("*")] = None
+    if len(named) == 1:
+        ((dtype, versions),) = named
+        return f"Measured in {dtype} ({versions})."
+    said = [f"in {dtype} ({versions}): {', '.join(names)}" for (dtype, versions), names in named.items()]
+    return f"Measured {'; '.join(said)}."
+
+
+def _processors(runs: Table) -> str:
+    return " or ".join(map(str, sorted({row.processors for row in runs.values()})))
 
 
 def _table(runs: Table, sets: Sequence[str], cell: Callable[[Row], str], order: Sequence[str] = ORDER) -> str:
@@ -299,17 +303,24 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", metavar="NAME", help="configurations to measure; all others are kept")
     parser.add_argument("--page", type=Path, default=PAGE, help="the file to write")
     given = parser.parse_args()
-    groups = read_rows(MEASURED / ROWS)
-    for group, (sets, rest, names) in GROUPS.items():
-        chosen = names if given.only is None else [BASELINE, *(name for name in given.only if name in names)]
-        if given.only is not None and set(chosen) <= {BASELINE}:
-            continue
-        found = rows_of(run(given.data, sets, rest, [name for name in chosen if name in names]))
-        kept = () if given.only is None else groups.get(group, ())
-        groups[group] = renewed(kept, [row for row in found if given.only is None or row.name in given.only])
-        write_rows(MEASURED / ROWS, groups)
+    asked = tuple(CONFIGURATIONS | TRAINED) if given.only is None else given.only
+    if unknown := [name for name in asked if name not in CONFIGURATIONS | TRAINED]:
+        parser.error(f"no configuration is called {', '.join(unknown)}")
+    groups = measure(given.data, asked, read_rows(MEASURED / ROWS))
     given.page.write_text(render(groups), encoding="utf-8")
     print(f"written: {given.page}")
+
+
+def measure(data: Path, asked: Sequence[str], groups: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """The rows of each group, those asked for measured now, beside the baseline where the group has it."""
+    for group, (sets, rest, names) in GROUPS.items():
+        chosen = [name for name in names if name in asked]
+        if chosen:
+            beside = [name for name in names if name == BASELINE or name in asked]
+            found = rows_of(run(data, sets, rest, beside))
+            groups[group] = renewed(groups.get(group, ()), [row for row in found if row.name in chosen])
+            write_rows(MEASURED / ROWS, groups)
+    return groups
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ if no document had a title.
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -16,13 +18,20 @@ from typing import Any
 
 SIGNIFICANT = 0.05
 PACKAGES = ("ctxindex", "torch", "transformers", "bm25s")
+CUT, OWN, UNTITLED = "chunks of 500 characters", "chunks of the sets", "without titles"
+"""The groups."""
+
 WITHOUT = " without titles"
 """What `eval --no-titles` puts behind a set's name."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a configuration found; values are 0 to 1, `differs` is from the baseline, with p below `SIGNIFICANT`."""
+    """What a configuration found.
+
+    Values are 0 to 1. `differs` is from the baseline of the same run, with p below `SIGNIFICANT` when corrected for the
+    rows of that run. `digest` is that of the model's weights, empty for none.
+    """
 
     dataset: str
     name: str
@@ -36,13 +45,15 @@ class Row:
     hit: float
     seconds: float
     differs: bool
+    digest: str
+    processors: int
     dtype: str
     versions: str
 
 
 def rows_of(found: Mapping[str, Any]) -> list[Row]:
     """The rows of what `ctxindex eval --json` printed here and now."""
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    versions = ", ".join([*(f"{name} {version(name)}" for name in PACKAGES), f"Python {platform.python_version()}"])
     compared = {
         (one["dataset"], one["name"]): one["p_holm"] < SIGNIFICANT
         for one in found.get("comparisons", ())
@@ -62,6 +73,8 @@ def rows_of(found: Mapping[str, Any]) -> list[Row]:
             hit=one["metrics"]["document_hit@1"],
             seconds=one["seconds"]["index"],
             differs=compared.get((one["dataset"], one["name"]), False),
+            digest=one["notes"].get("encoder", {}).get("digest", ""),
+            processors=len(os.sched_getaffinity(0)),
             dtype=one["notes"]["dtype"],
             versions=versions,
         )

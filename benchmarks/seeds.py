@@ -1,10 +1,13 @@
 """What models of one recipe find that differ in their seed alone: nDCG@10 of each on every set, and the mean.
 
-    python benchmarks/seeds.py DATA MODEL... [--untitled] [--only SETS] [--threads N]
+    python benchmarks/seeds.py DATA MODEL... [--untitled] [--only SETS] [--threads N] [--shipped N]
 
 DATA holds the evaluation sets; every MODEL is a folder that `recipes/train_minilm_insent.py` wrote, and is read as its
 own settings say. With `--untitled` no document has a title. A figure that was measured before of the same weights is
 not measured again; results go into `benchmarks/measured/seeds.json`, from which `results.py` makes tables.
+
+`--shipped N` takes the figures of seed N, which is in the package, from those that `results.py` measured of it there,
+where its weights are quantised; those of other weights are left out.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.results import SETS
+from benchmarks.results import ROWS, SETS
+from benchmarks.rows import CUT, read_rows
+from benchmarks.rows import UNTITLED as BARE
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding import load_encoder
-from ctxindex.encoding.known_models import MINILM
+from ctxindex.encoding.known_models import MINILM, MINILM_INSENT
 from ctxindex.evaluation.configuration import Configuration
 from ctxindex.evaluation.corpus import cut
 from ctxindex.evaluation.dataset import without_titles
@@ -32,6 +37,9 @@ from ctxindex.spec import ChunkerSpec
 
 MEASURED = Path(__file__).parent / "measured" / "seeds.json"
 CHUNKS = ChunkerSpec("recursive", 500, "chars", 0)
+SHIPPED = f"late,model={MINILM_INSENT}"
+"""What `results.py` calls the shipped model, read as its settings say."""
+
 TITLED, UNTITLED = "with titles", "without titles"
 
 
@@ -66,11 +74,14 @@ def main() -> None:
     """Score what was not scored yet, and write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("data", type=Path)
-    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("models", type=Path, nargs="*")
     parser.add_argument("--untitled", action="store_true")
     parser.add_argument("--only", default=",".join(SETS), help="sets, separated by commas")
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--shipped", type=int, metavar="SEED")
     given = parser.parse_args()
+    if given.shipped is not None:
+        take_shipped(str(given.shipped))
     kind = UNTITLED if given.untitled else TITLED
     for model in given.models:
         seed, digest = str(seed_of(model)), load_encoder(str(model)).spec.digest
@@ -81,6 +92,15 @@ def main() -> None:
                 value = score(model, given.data, name, titled=not given.untitled, threads=given.threads)
                 write(kind, seed, digest, name, value)
             print(f"seed {seed}, {kind}: {name} {100 * value:.1f}", flush=True)
+
+
+def take_shipped(seed: str) -> None:
+    """The figures of the shipped model as those of a seed."""
+    groups, digest = read_rows(MEASURED.parent / ROWS), load_encoder(MINILM_INSENT).spec.digest
+    for kind, group in ((TITLED, CUT), (UNTITLED, BARE)):
+        for row in groups.get(group, ()):
+            if row.name == SHIPPED and row.digest == digest:
+                write(kind, seed, digest, row.dataset, row.ndcg)
 
 
 def read() -> dict[str, Any]:

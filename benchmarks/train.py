@@ -2,6 +2,8 @@
 
     python benchmarks/train.py [FOLDER] [--steps N] [--dtype bfloat16|float32] [--repeat K] [--json]
 
+The precision is by default the one in which the machine is fastest.
+
 FOLDER holds documents (default: the bundled contracts). Every contender trains in a process of its own for `--steps`
 steps with AdamW, the first quarter of which is not counted; contenders take turns, `--repeat` times, and the median
 counts. A step is a whole one: batch, forward and backward pass, optimiser.
@@ -40,6 +42,7 @@ from ctxindex.chunking import load_chunker
 from ctxindex.encoding import load_encoder, open_checkpoint
 from ctxindex.encoding.known_models import find_folder
 from ctxindex.encoding.options import EncoderOptions
+from ctxindex.encoding.runtime import choose_dtype
 from ctxindex.loading import load_documents
 from ctxindex.spec import ChunkerSpec
 from ctxindex.types import ChunkedDocument, Document
@@ -231,7 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path, nargs="?", default=SAMPLES)
     parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default=choose_dtype("cpu"))
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--contender", choices=CONTENDERS, help="run one here (what the others are started with)")

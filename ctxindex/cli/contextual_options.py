@@ -93,7 +93,7 @@ _FLAGS = (
 _OF_OTHERS = {
     "hold": "",
     "distil": "",
-    "memory": "",
+    "cross_batch_memory": "",
     "replay": "",
     "replay_share": "",
     "queries": "",

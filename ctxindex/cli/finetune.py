@@ -35,7 +35,9 @@ _VALIDATION = "A dataset to measure on instead; repeatable."
 _REPLAY = "A dataset to practise beside, each chunk alone, such as one in BEIR's format; repeatable."
 _CHUNKS = "The sets' own chunks, or cut anew.  [default: their own where they are made of chunks]"
 _OUT = "The new model's folder."
-_MERGE = "Shares of the tuned weights, the rest the base's; kept is the least as good as the best.  [default: 1]"
+_MERGE = (
+    "Shares of the tuned weights, the rest the base's; the smallest within an error of the best is kept.  [default: 1]"
+)
 _METHOD = "What is trained.  [default: late, or late-interaction or cde where the model is made for it]"
 
 
@@ -221,7 +223,10 @@ def _print(found: Finetuned, training: Training) -> None:
     click.echo(f"{done} {plural(found.steps, 'step')} in {found.seconds:.0f} s: {found.folder}")
     if found.merges:
         tried = ", ".join(f"{share:g}: {100 * value:.1f}" for share, value in sorted(found.merges.items()))
-        click.echo(f"Kept {found.merged:g} of the tuned weights (nDCG@10 on held-out documents: {tried})")
+        click.echo(
+            f"Kept {found.merged:g} of the tuned weights, the smallest share within a standard error of the best "
+            f"(nDCG@10 on held-out documents: {tried})"
+        )
     elif found.merged < 1:
         click.echo(f"Kept {found.merged:g} of the tuned weights, the rest is the base's.")
     if found.runs:

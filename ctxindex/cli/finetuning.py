@@ -22,7 +22,7 @@ from ctxindex.evaluation.configuration import CHUNKING
 from ctxindex.indexing import IndexOptions
 from ctxindex.loading import LoadOptions, globs_of
 from ctxindex.loading.values import DEFAULT_MAX_CHARS
-from ctxindex.training.context import in_context, require_alone
+from ctxindex.training.context import in_context, require_alone, require_memory
 from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.data import Data, DataOptions, read_data
 
@@ -72,6 +72,7 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     """
     from ctxindex.training.contextual.base import as_cde, require_pairs
     from ctxindex.training.finetune import Plan
+    from ctxindex.training.plan import devices
 
     settings = Settings({name: given[name] for name in SETTINGS if name in given})
     options = IndexOptions(**{name: settings.get(name) for name in IndexOptions.names()})
@@ -88,6 +89,7 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     encoder = in_context(chosen, checkpoint)
     # What does not go together is told before anything is read.
     require_effect(make_spec(checkpoint, encoder), objective, shares)
+    require_memory(make_spec(checkpoint, encoder), objective, devices())
     if named.replay:
         require_alone(checkpoint)
     if len(merge) > 1 and named.share == 0 and not named.validation:

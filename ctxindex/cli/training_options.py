@@ -94,7 +94,7 @@ _TRAINING = (
         help=f"Mean over documents, or over queries.  [default: {_INSENT.average}]",
     ),
     _number(TRAINING, _OBJECTIVE, "hold", "Weight of what keeps chunks alone and queries where the base has them."),
-    _number(TRAINING, _OBJECTIVE, "memory", "Chunks of each source's earlier steps that are negatives, too."),
+    _number(TRAINING, _OBJECTIVE, "cross_batch_memory", "Chunks of each source's earlier steps as further negatives."),
     _number(TRAINING, _OBJECTIVE, "distil", "Weight of what draws the vector in context to the blend."),
     _number(
         TRAINING,
@@ -194,7 +194,7 @@ def objective_of(given: dict[str, Any]) -> ObjectiveOptions:
     """
     insent = {"lambda_seq": given["lambda"], "tau": given["tau"], "average": given["average"]}
     chosen = InsentOptions(**{name: value for name, value in insent.items() if value is not None})
-    weights = {name: given[name] for name in ("hold", "distil", "memory") if given[name] is not None}
+    weights = {name: given[name] for name in ("hold", "distil", "cross_batch_memory") if given[name] is not None}
     return ObjectiveOptions(chosen, **weights)
 
 

@@ -18,7 +18,8 @@ from ctxindex.training.options import ANCHOR, BLEND, ISOLATED
 if TYPE_CHECKING:
     from ctxindex.encoding.checkpoint import Checkpoint
     from ctxindex.encoding.options import EncoderOptions
-    from ctxindex.spec import Method
+    from ctxindex.spec import EncoderSpec, Method
+    from ctxindex.training.options import ObjectiveOptions
 
 
 def in_context(options: EncoderOptions, checkpoint: Checkpoint) -> EncoderOptions:
@@ -58,6 +59,25 @@ def require_alone(checkpoint: Checkpoint) -> None:
             f"--replay reads each chunk alone, and {checkpoint.name} is a late-interaction model, which reads "
             "chunks in their documents only: leave --replay out; --hold keeps queries where the base has them"
         )
+
+
+def require_memory(spec: EncoderSpec, objective: ObjectiveOptions, devices: int) -> None:
+    """Check that chunks of earlier steps can be remembered, and are of use, where that is asked for.
+
+    Raises:
+        ConfigError: they cannot, or are not; the message says why.
+    """
+    if not objective.cross_batch_memory:
+        return
+    if spec.multivector:
+        why = "keeps one vector a chunk, and late interaction has many"
+    elif devices > 1:
+        why = "is of one device: on several, --gather-negatives brings negatives of the others"
+    elif objective.insent.lambda_seq == 1:
+        why = "tells documents apart, and --lambda 1 only chunks of one document"
+    else:
+        return
+    raise ConfigError(f"--cross-batch-memory {why}: leave it out")
 
 
 def _defaults(options: EncoderOptions, window: int, blend: float) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ctxindex.training.sampling import Answers
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Others:
-    """Chunks of other devices, and the (query of this device, chunk of these) of which it is known that it answers."""
+    """Chunks that are not of the batch, and the (query of the batch, chunk of these) known to be its answers."""
 
     chunks: Vectors
     positives: tuple[tuple[int, int], ...]

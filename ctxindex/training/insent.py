@@ -106,9 +106,9 @@ class InsentBatch:
 
     `positives` names further chunks that answer a query, as (query, chunk), the chunk counted over the whole batch:
     the same sentence in another document, a chunk that states the answer in passing. They are no golds, and no
-    negatives. `others` are chunks of other documents that this device did not encode, such as those gathered from other
-    devices. No gradient reaches them, and they count on behind `chunks`; all they do is to be negatives in l_batch, and
-    in the joint mode.
+    negatives. `others` are chunks of other documents from elsewhere: gathered from other devices, or remembered from
+    earlier steps. No gradient reaches them, and they count on behind `chunks`; all they do is to be negatives in
+    l_batch, and in the joint mode. To the queries in `sheltered` they are none.
 
     For a gradient cache: `detached()` cuts the graph at the vectors; after `backward()` on its loss the gradients wait
     in `chunks.rows.grad` and `queries.rows.grad`, to be handed to each document's own forward pass. (Source of the
@@ -141,6 +141,8 @@ class InsentBatch:
             )
         _require_golds(self)
         columns = len(self.chunks) + (len(self.others) if self.others else 0)
+        if not all(0 <= query < len(self.queries) for query in self.sheltered):
+            raise ValueError(f"sheltered queries {sorted(self.sheltered)}, and there are {len(self.queries)} queries")
         for query, chunk in self.positives:
             if not (0 <= query < len(self.queries) and 0 <= chunk < columns):
                 there = f"{len(self.queries)} queries and {columns} chunks"

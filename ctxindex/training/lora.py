@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ctxindex.errors import MissingDependencyError
+from ctxindex.training.model import MEMORY
 
 if TYPE_CHECKING:
     from ctxindex.training.model import ContextualModel
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 _ADAPTER = "default"
 _SCALE = 2
 """alpha / rank: what the product of the two is multiplied by."""
-
-_MEMORY = "memory."
-"""Begins the names of what is in a training's checkpoints alone (`ctxindex.training.memory`)."""
 
 _POOLER = "pooler"
 """A module that token states do not pass through."""
@@ -61,7 +59,7 @@ def merged_state(model: ContextualModel) -> dict[str, torch.Tensor]:
     merged = {
         name.replace(".base_layer.", "."): weight.detach().clone()
         for name, weight in model.state_dict().items()
-        if ".lora_" not in name and not name.startswith(_MEMORY)
+        if ".lora_" not in name and not name.startswith(f"{MEMORY}.")
     }
     for name, module in model.named_modules():
         if hasattr(module, "base_layer"):

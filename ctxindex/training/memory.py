@@ -1,13 +1,15 @@
 """Chunks of earlier batches as further negatives: a document is told from many at the cost of a few.
 
 A batch of six documents asks little of the second term of InSeNT: one name among six is soon found. A memory keeps the
-chunk vectors of each source's last steps as they were made, and lets them stand beside the batch's own in that term, at
-the cost of one matrix product. The model has moved since, by little at the learning rates of fine-tuning; no gradient
-reaches what is remembered. Source: "Cross-Batch Memory for Embedding Learning", arXiv 1912.06798, section 3.
+chunk vectors of each source's last batches as they were made, and lets them stand beside the batch's own in that term,
+at the cost of one matrix product. No gradient reaches them, and the model has moved since they were made: the more
+chunks are kept, the older are the vectors, those of a source that is seldom read most of all.
+Source: "Cross-Batch Memory for Embedding Learning", arXiv 1912.06798, section 3.
 
 What is the project's own: chunks of a document that is in the batch are not recalled, and what is known to answer a
 query is no negative to it. Clozes name no document and may be answered in others, so nothing recalled is a negative to
-them. Steps that leave a view of the chunks out make other vectors, and neither recall nor remember.
+them. Steps that leave a view of the chunks out make vectors of another kind, and neither recall nor remember; those
+that withhold titles do both. Sources that are replayed are not remembered: there each chunk is read alone.
 """
 
 from __future__ import annotations
@@ -44,6 +46,10 @@ class Memory(torch.nn.Module):
         self.register_buffer("rows", torch.zeros(len(sources), most, dim))
         # Number of the document in the source, ordinal of the chunk in the document; the oldest first.
         self.register_buffer("places", torch.full((len(sources), most, 2), _NONE))
+
+    def __contains__(self, source: str) -> bool:
+        """Whether chunks of that source are remembered."""
+        return source in self._numbers
 
     def recall(self, origin: Origin) -> Others | None:
         """What is remembered of other documents of a batch's source; None where there is nothing."""

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     Numbers = npt.NDArray[np.int64]
 
 
+MEMORY = "memory"
+"""What begins the names of tensors that only a training's checkpoints have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Rows, and how many `items` (chunks, or queries) their places are pooled into.
@@ -120,7 +124,6 @@ class ContextualModel(torch.nn.Module):
         self.token_layers = torch.nn.ModuleList(map(trainable, checkpoint.token_layers))
         self.layers = torch.nn.ModuleList(map(trainable, layers))
         self.spec = encoder.spec
-        self.memory: Memory | None = None
         # Not a module of this one, so that the transformer's parameters are not counted twice.
         self._read = TokenStates(self._states_of, facts, encoder.spec.max_tokens, encoder.tokenizer.pad_id)
         self.to(resolve_device(device))
@@ -129,6 +132,10 @@ class ContextualModel(torch.nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    def remember(self, memory: Memory) -> None:
+        """Take a memory of earlier steps along, so that checkpoints have it; it is no part of the model otherwise."""
+        self.add_module(MEMORY, memory.to(self.device))
 
     def forward(self, readings: Sequence[Reading]) -> list[torch.Tensor]:
         """The unit vectors of each reading, in one pass of the transformer.

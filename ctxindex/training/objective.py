@@ -61,6 +61,7 @@ class Objective:
         options: the loss.
         base: the model before training; needed where the options hold the model.
         others: where negatives of other devices come from.
+        memory: where those of earlier steps come from, in their place.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Objective:
     ) -> None:
         if options.hold and base is None:
             raise ValueError("holding a model needs the one that it was")
+        if others is not None and memory is not None:
+            raise ValueError("further negatives come from other devices or from earlier steps")
         self._model = model
         self._options = options
         self._base = base
@@ -80,7 +83,7 @@ class Objective:
         self._memory = memory
 
     def loss(self, batch: Batch, made: Sequence[torch.Tensor], held: Sequence[torch.Tensor]) -> StepLoss:
-        """The loss of a batch.
+        """The loss of a batch, whose chunks are remembered where there is a memory.
 
         Args:
             batch: what was read.
@@ -91,13 +94,8 @@ class Objective:
         vectors = [self._model.packed(rows, join(units)) for rows, units in zip(made, groups, strict=True)]
         *views, queries = vectors
         chunks = views[0] if len(views) == 1 else blended(views[0], views[1], batch.blend)
-        others = None if self._others is None else self._others(chunks, batch.answers)
+        others, sheltered = self._further(batch, chunks)
         positives = batch.positives
-        sheltered: frozenset[int] = frozenset()
-        if self._memory is not None and batch.blend == self._model.spec.blend:
-            others = self._memory.recall(batch.origin)
-            self._memory.remember(batch.origin, chunks)
-            sheltered = frozenset(query for query, known in enumerate(batch.origin.answered) if known is None)
         if others is not None:
             positives += tuple((query, len(chunks) + chunk) for query, chunk in others.positives)
         insent = InsentBatch(
@@ -125,6 +123,17 @@ class Objective:
             log["away"] = torch.stack(away).detach().mean()
             total = total + self._options.hold * torch.stack(away).sum()
         return StepLoss(total, log)
+
+    def _further(self, batch: Batch, chunks: Vectors) -> tuple[Others | None, frozenset[int]]:
+        """Chunks that are not of this batch, and the queries to which they are no negatives."""
+        if self._others is not None:
+            return self._others(chunks, batch.answers), frozenset()
+        origin = batch.origin
+        if self._memory is None or origin.source not in self._memory or batch.blend != self._model.spec.blend:
+            return None, frozenset()
+        recalled = self._memory.recall(origin)
+        self._memory.remember(origin, chunks)
+        return recalled, frozenset(query for query, known in enumerate(origin.answered) if known is None)
 
     def of_base(self, batch: Batch, budget: int | None = None) -> list[torch.Tensor]:
         """What isolated chunks and queries are in the base model, without a graph; nothing where it holds nothing."""

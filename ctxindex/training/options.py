@@ -59,7 +59,8 @@ class InsentOptions:
 class ObjectiveOptions:
     """The loss of a step, see `objective`: `hold` and `distil` are the weights of its further terms.
 
-    `memory` is how many chunks of earlier steps each source has as further negatives (`ctxindex.training.memory`).
+    `cross_batch_memory` is how many chunks of earlier steps each source has as further negatives (see
+    `ctxindex.training.memory`).
 
     Raises:
         ConfigError: a weight or a number below 0.
@@ -68,14 +69,14 @@ class ObjectiveOptions:
     insent: InsentOptions = field(default_factory=InsentOptions)
     hold: float = 0.0
     distil: float = 0.0
-    memory: int = 0
+    cross_batch_memory: int = 0
 
     def __post_init__(self) -> None:
         for name in ("hold", "distil"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"--{name} {getattr(self, name)} is a weight, 0 or more")
-        if self.memory < 0:
-            raise ConfigError(f"--memory {self.memory} counts chunks, 0 or more")
+        if self.cross_batch_memory < 0:
+            raise ConfigError(f"--cross-batch-memory {self.cross_batch_memory} counts chunks, 0 or more")
 
 
 @dataclass(frozen=True, slots=True)

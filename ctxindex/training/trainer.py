@@ -24,7 +24,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from ctxindex.encoding.backbone import out_of_memory_told
 from ctxindex.encoding.runtime import choose_dtype, resolve_device
-from ctxindex.errors import ConfigError, MissingDependencyError, ModelError
+from ctxindex.errors import MissingDependencyError, ModelError
 from ctxindex.training.batches import Draw, dealt, draw_batches
 from ctxindex.training.folder import CHECKPOINTS as CHECKPOINTS
 from ctxindex.training.folder import LOGS as LOGS
@@ -245,8 +245,7 @@ def make_trainer(
         tensorboard: write logs that TensorBoard draws.
 
     Raises:
-        ConfigError: batches that cannot be drawn, see `draw_batches`; or a memory beside gathered negatives, or of
-            several vectors a chunk.
+        ConfigError: batches that cannot be drawn; see `draw_batches`.
         MissingDependencyError: the extra `train` is not installed.
     """
     if importlib.util.find_spec("accelerate") is None:
@@ -258,12 +257,16 @@ def make_trainer(
         base.to(arguments.device)  # where the Trainer brings the model
     devices = arguments.world_size
     together = schedule.gather_negatives and devices > 1
-    if together and objective.memory:
-        raise ConfigError("--memory and --gather-negatives both bring negatives of other documents: choose one")
+    memory = None
+    if objective.cross_batch_memory:
+        memory = Memory(
+            [name for name in sources if name not in replayed], objective.cross_batch_memory, model.spec.dim
+        )
+        model.remember(memory)
     draws = draw_batches(sources, schedule.documents * (devices if together else 1), schedule.seed, shares)
     return ContextualTrainer(
         model,
-        Objective(model, objective, base, gather_others if together else None, _memory(model, objective, sources)),
+        Objective(model, objective, base, gather_others if together else None, memory),
         sampler,
         list(islice(dealt(draws, devices) if together else draws, arguments.max_steps * devices)),
         arguments,
@@ -271,16 +274,6 @@ def make_trainer(
         validate=validate,
         callbacks=[*callbacks_of(schedule, folder, watched=watched, tensorboard=tensorboard), *callbacks],
     )
-
-
-def _memory(model: ContextualModel, objective: Any, sources: Collection[str]) -> Memory | None:
-    """What earlier steps leave to later ones; a part of the model, so that checkpoints have it."""
-    if not objective.memory:
-        return None
-    if model.spec.multivector:
-        raise ConfigError("--memory keeps one vector a chunk, and late interaction has many: leave it out")
-    model.memory = Memory(list(sources), objective.memory, model.spec.dim).to(model.device)
-    return model.memory
 
 
 def precision_of(schedule: Schedule, device: str) -> str:

@@ -22,7 +22,7 @@ from ctxindex.errors import ConfigError, ModelError
 from ctxindex.evaluation.configuration import Configuration
 from ctxindex.evaluation.evaluator import Evaluator, Watch
 from ctxindex.evaluation.results import Run
-from ctxindex.training.context import require_alone
+from ctxindex.training.context import require_alone, require_memory
 from ctxindex.training.folder import Ended, TrainingFolder
 from ctxindex.training.lora import merged_state
 from ctxindex.training.measured import METRIC, from_json, least_share, mean_of
@@ -73,6 +73,7 @@ class Workshop:
             raise ConfigError("to choose among several shares of the tuned weights, documents must be held out")
         if data.replay:
             require_alone(self._checkpoint)
+        require_memory(self._encoder.spec, plan.objective, devices())
         self.described = described(plan, data, self._encoder.spec, precision_of(plan.schedule, device))
 
     def _open(self) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks import results
-from benchmarks.rows import WITHOUT, read_rows, renewed, rows_of, write_rows
+from benchmarks.rows import CUT, WITHOUT, read_rows, renewed, rows_of, write_rows
 from benchmarks.train import CHUNKS, DOCUMENTS, QUERIES, WINDOWS, Work, lines, medians, rate, work_of
 from ctxindex.encoding import EncoderOptions, load_encoder
 from ctxindex.training.batches import Draw
@@ -117,7 +118,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ],
     }
     given = {"runs": [run_of("squad-eval", name, 0.9) for name in NAMES]}
-    untitled = [run_of(f"{one}{WITHOUT}", name, 0.03) for one in results.SETS for name in results.UNTITLED]
+    untitled = [run_of(f"{one}{WITHOUT}", name, 0.03) for one in results.SETS for name in results.WITHOUT_TITLES]
     found = (cut, given, {"runs": untitled})
     return results.render({group: rows_of(one) for group, one in zip(results.GROUPS, found, strict=True)})
 
@@ -178,7 +179,29 @@ def test_rows_that_are_measured_again_take_the_places_of_the_old_ones(tmp_path: 
     assert read_rows(tmp_path / "none.json") == {}
     versions = rows[0].versions
     said = results._circumstances([*rows, rows[1], replace(rows[1], name="independent")])
-    assert said == f"Measured in float32 ({versions}): BM25. All else in bfloat16 ({versions})."
+    assert said == f"Measured in float32 ({versions}): BM25; in bfloat16 ({versions}): late, window, independent."
+
+
+def test_what_is_asked_for_is_measured_beside_the_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "MEASURED", tmp_path)
+    runs: list[list[str]] = []
+
+    def printed(data: Path, sets: Sequence[str], rest: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+        runs.append(list(names))
+        bare = WITHOUT if "--no-titles" in rest else ""
+        return {"runs": [run_of(f"{one}{bare}", name, 0.4) for one in sets for name in names]}
+
+    monkeypatch.setattr(results, "run", printed)
+    trained = results.WITHOUT_TITLES[0]
+    old = rows_of({"runs": [run_of("contracts", name, 0.2) for name in ("independent", trained)]})
+    groups = results.measure(tmp_path, [trained], {CUT: old})
+    assert runs == [["independent", trained], ["independent", trained], [trained]]
+    assert [(row.name, row.ndcg) for row in groups[CUT][:2]] == [("independent", 0.2), (trained, 0.4)]
+    assert {len(rows) for rows in groups.values()} == {1, 8, 7}
+    assert read_rows(tmp_path / results.ROWS) == groups
+    runs.clear()
+    results.measure(tmp_path, ["independent"], groups)
+    assert runs == [["independent"], ["independent"]]
 
 
 def test_what_was_not_measured_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

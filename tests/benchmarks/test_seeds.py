@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks import seeds
+from benchmarks.rows import CUT, Row, write_rows
+from benchmarks.rows import UNTITLED as BARE
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +56,17 @@ def test_the_seed_is_that_of_the_plan(tmp_path: Path) -> None:
     (tmp_path / "training").mkdir()
     (tmp_path / "training" / "plan.json").write_text(json.dumps({"schedule": {"seed": 7}}), encoding="utf-8")
     assert seeds.seed_of(tmp_path) == 7
+
+
+def test_a_seed_that_ships_has_the_figures_of_the_package(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Row("contracts", seeds.SHIPPED, 1, 2, 3, 0.7, 0.6, 0.8, 0.9, 0.9, 1.0, True, "shipped", 2, "float32", "0")
+    groups = {
+        CUT: [row, replace(row, name="bm25", ndcg=0.1), replace(row, dataset="squad-eval", digest="of others")],
+        BARE: [replace(row, ndcg=0.65)],
+    }
+    write_rows(measured.parent / seeds.ROWS, groups)
+    monkeypatch.setattr(seeds, "load_encoder", lambda _: SimpleNamespace(spec=SimpleNamespace(digest="shipped")))
+    seeds.take_shipped("2")
+    assert rows(measured) == {"seed 2": {"contracts": 0.7}}
+    assert rows(measured, seeds.UNTITLED) == {"seed 2": {"contracts": 0.65}}
+    assert seeds.of_weights(seeds.read(), seeds.TITLED, "2", "shipped") == {"contracts": 0.7}

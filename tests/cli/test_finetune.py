@@ -31,7 +31,7 @@ _ALL = (
     "0.2 --weight-decay 0 --lambda 0.3 --tau 0.1 --average micro --hold 0.5 --distil 0.25 --withhold-titles 0.1 "
     "--skip-contextual 0.2 --skip-isolated 0.3 --lora 4 --freeze-embeddings --precision float32 "
     "--mini-batch-tokens 512 --gradient-checkpointing --gather-negatives --seed 9 --evaluate-every 3 --patience 2 "
-    "--save-every 5 --memory 40 --tensorboard --merge 1,0.5 "
+    "--save-every 5 --cross-batch-memory 40 --tensorboard --merge 1,0.5 "
     "--anchor 0 --no-anchor-title --blend 0.1 --isolated title --device cpu "
     "--threads 1 --resume"
 )
@@ -146,7 +146,7 @@ def test_every_flag_arrives(work: Path, asked: Asked) -> None:
         save_every=5,
     )
     assert plan.objective == ObjectiveOptions(
-        InsentOptions(lambda_seq=0.3, tau=0.1, average="micro"), hold=0.5, distil=0.25, memory=40
+        InsentOptions(lambda_seq=0.3, tau=0.1, average="micro"), hold=0.5, distil=0.25, cross_batch_memory=40
     )
     assert (plan.shares, plan.merge) == (Shares(0.1, 0.2, 0.3), (0.5, 1.0))
     encoder = plan.encoder
@@ -161,7 +161,7 @@ def test_defaults_in_the_help_are_those_of_the_code() -> None:
     for holder, flags in (
         (Schedule(), {one.name: one.name for one in fields(Schedule)} | {"windows": "document_windows"}),
         (InsentOptions(), {"lambda_seq": "lambda", "tau": "tau", "average": "average"}),
-        (ObjectiveOptions(), {"hold": "hold", "distil": "distil", "memory": "memory"}),
+        (ObjectiveOptions(), {"hold": "hold", "distil": "distil", "cross_batch_memory": "cross_batch_memory"}),
     ):
         for name, flag in flags.items():
             value = getattr(holder, name)

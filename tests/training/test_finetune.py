@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
 from ctxindex.errors import ConfigError, ModelError
+from ctxindex.evaluation.results import Run
 from ctxindex.training import workshop as module
 from ctxindex.training.checkpoints import is_complete, last_complete
 from ctxindex.training.context import in_context
@@ -84,6 +85,24 @@ def whole(root: Path, data: Data, tmp_path_factory: pytest.TempPathFactory) -> P
     return out
 
 
+def test_the_share_that_measurements_speak_for_is_kept(
+    root: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Mapping[float, Sequence[Run]]] = []
+
+    def chosen(measured: Mapping[float, Sequence[Run]]) -> float:
+        told.append(measured)
+        return 0.25
+
+    monkeypatch.setattr(module, "least_share", chosen)
+    objective = ObjectiveOptions(cross_batch_memory=6)
+    found = trained(plan_of(root, merge=(0.25, 1.0), objective=objective), data, tmp_path / "tuned")
+    assert (found.merged, found.merges) == (0.25, {share: mean_of(runs) for share, runs in told[0].items()})
+    trained(plan_of(root, merge=(0.25,), objective=objective), replace(data, held={}), tmp_path / "one")
+    assert weights(tmp_path / "tuned").keys() == weights(tmp_path / "one").keys()
+    assert all(torch.equal(one, weights(tmp_path / "one")[name]) for name, one in weights(tmp_path / "tuned").items())
+
+
 def test_a_finished_training_says_what_was_found(root: Path, data: Data, whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "tuned")
     assert sorted(file.name for file in (whole / "training").iterdir()) == ["curve.json", "done.json", "plan.json"]
@@ -92,7 +111,7 @@ def test_a_finished_training_says_what_was_found(root: Path, data: Data, whole: 
     assert {file: file.read_bytes() for file in (tmp_path / "tuned").rglob("*") if file.is_file()} == before
     assert again.earlier
     assert (again.steps, set(again.merges), set(again.runs)) == (2, {0.5, 1.0}, {ALONE, CONTEXT, TUNED})
-    assert again.merged in again.merges
+    assert again.merged in (0.5, 1.0)
     measured = mean_of(again.runs[TUNED])
     assert measured == pytest.approx(again.merges[again.merged])
     assert [line["step"] for line in again.history if "train_loss" in line] == [2]

@@ -13,13 +13,12 @@ from torch.nn import functional
 
 from ctxindex.errors import ConfigError
 from ctxindex.training.batches import Draw
+from ctxindex.training.context import require_memory
 from ctxindex.training.insent import InsentOptions, Vectors
 from ctxindex.training.lora import merged_state
 from ctxindex.training.memory import Memory
 from ctxindex.training.objective import Objective, ObjectiveOptions
 from ctxindex.training.sampling import Limits, Origin, Question, Sampler, Shares
-from ctxindex.training.schedule import Schedule
-from ctxindex.training.trainer import make_trainer
 from tests.encoding.test_colbert import PYLATE, pylate
 from tests.training.toys import documents, loaded, tiny_model
 
@@ -124,24 +123,36 @@ def test_steps_that_leave_a_view_out_neither_recall_nor_remember(tmp_path: Path)
 def test_it_is_no_part_of_the_model_that_is_written(tmp_path: Path) -> None:
     _, model = tiny_model(tmp_path / "bert")
     before = merged_state(model).keys()
-    model.memory = Memory(["toys"], 4, model.spec.dim)
+    model.remember(Memory(["toys"], 4, model.spec.dim))
     assert any(name.startswith("memory.") for name in model.state_dict())
     assert merged_state(model).keys() == before
 
 
-def test_it_goes_with_one_vector_a_chunk_and_without_other_devices(tmp_path: Path) -> None:
-    encoder, model = loaded(pylate(tmp_path / "colbert", PYLATE))
-    sampler = Sampler({"toys": documents()}, encoder, Limits(2, 2))
-    with pytest.raises(ConfigError, match="late interaction has many"):
-        make_trainer(
-            model,
-            None,
-            sampler,
-            {"toys": 6},
-            Schedule(steps=1, documents=2),
-            ObjectiveOptions(memory=4),
-            folder=tmp_path / "out",
-            device="cpu",
-        )
-    with pytest.raises(ConfigError, match=r"--memory -1 counts chunks"):
-        ObjectiveOptions(memory=-1)
+def test_a_source_that_is_replayed_is_not_remembered(tmp_path: Path) -> None:
+    encoder, model = tiny_model(tmp_path / "bert")
+    objective = Objective(model, ObjectiveOptions(), memory=Memory(["others"], 4, model.spec.dim))
+    batch = Sampler({"toys": documents()}, encoder, Limits(2, 2)).batch(Draw(0, "toys", (0, 1), 5))
+    for _ in range(2):
+        objective.step(model, batch, lambda loss: None)
+
+
+def test_negatives_come_from_one_place(tmp_path: Path) -> None:
+    _, model = tiny_model(tmp_path / "bert")
+    with pytest.raises(ValueError, match="from other devices or from earlier steps"):
+        Objective(model, ObjectiveOptions(), others=lambda *_: None, memory=Memory(["toys"], 4, model.spec.dim))
+
+
+@pytest.mark.parametrize(
+    ("several", "devices", "lambda_seq", "why"),
+    [(True, 1, 0.1, "late interaction has many"), (False, 2, 0.1, "--gather-neg"), (False, 1, 1.0, "--lambda 1")],
+)
+def test_where_it_cannot_be_or_does_nothing_it_is_refused(
+    tmp_path: Path, several: bool, devices: int, lambda_seq: float, why: str
+) -> None:
+    encoder, _ = loaded(pylate(tmp_path / "colbert", PYLATE)) if several else tiny_model(tmp_path / "bert")
+    options = ObjectiveOptions(InsentOptions(lambda_seq=lambda_seq), cross_batch_memory=4)
+    with pytest.raises(ConfigError, match=f"--cross-batch-memory .*{why}"):
+        require_memory(encoder.spec, options, devices)
+    require_memory(encoder.spec, replace(options, cross_batch_memory=0), devices)
+    with pytest.raises(ConfigError, match="--cross-batch-memory -1 counts chunks"):
+        replace(options, cross_batch_memory=-1)

@@ -103,7 +103,7 @@ class _Killed(TrainerCallback):
 
 @pytest.mark.parametrize("memory", [0, 20])
 def test_a_training_that_was_killed_ends_in_the_same_bits(folder: Path, tmp_path: Path, memory: int) -> None:
-    objective = replace(OBJECTIVE, memory=memory)
+    objective = replace(OBJECTIVE, cross_batch_memory=memory)
     undisturbed, _, model = made(folder, tmp_path / "one", objective=objective)
     begun = state_of(model)
     undisturbed.train()
