@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +152,8 @@ def render(groups: Mapping[str, Sequence[Row]]) -> str:
         _table(paragraphs, ("squad-eval",), lambda one: _points(one.ndcg)),
         "## Seconds to index",
         _table(runs, SETS, lambda one: f"{one.seconds:,.1f}"),
-        f"Wall time on {_processors(runs)} processors of the machine that measured the row, encoding included, the "
-        "loading of the model not. Vectors kept from an earlier run count with the time they took then.",
+        f"Wall time of the machine that measured the row, on {_processors(runs)}; encoding included, the loading of "
+        "the model not. Vectors kept from an earlier run count with the time they took then.",
         "## The sets",
         _sizes(runs),
     ]
@@ -191,19 +191,23 @@ def _preface(rows: Sequence[Row]) -> tuple[str, ...]:
 
 def _circumstances(rows: Sequence[Row]) -> str:
     """The precision and the versions that rows were measured with."""
-    words = {**CONFIGURATIONS, **TRAINED}
-    named: dict[tuple[str, str], dict[str, None]] = {}
-    for row in rows:
-        named.setdefault((row.dtype, row.versions), {})[words[row.name].strip("*")] = None
-    if len(named) == 1:
-        ((dtype, versions),) = named
-        return f"Measured in {dtype} ({versions})."
-    said = [f"in {dtype} ({versions}): {', '.join(names)}" for (dtype, versions), names in named.items()]
-    return f"Measured {'; '.join(said)}."
+    named = _named(rows, lambda row: f"{row.dtype} ({row.versions})")
+    return f"Measured in {'; in '.join(named)}."
 
 
 def _processors(runs: Table) -> str:
-    return " or ".join(map(str, sorted({row.processors for row in runs.values()})))
+    return ", on ".join(_named(runs.values(), lambda row: f"{row.processors} processor{'s' * (row.processors > 1)}"))
+
+
+def _named(rows: Iterable[Row], told: Callable[[Row], str]) -> list[str]:
+    """What is told of rows, each thing once, with the configurations that it is told of where it is not all of them."""
+    words = {**CONFIGURATIONS, **TRAINED}
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        found.setdefault(told(row), {})[words[row.name].strip("*")] = None
+    if len(found) == 1:
+        return list(found)
+    return [f"{one}: {', '.join(names)}" for one, names in found.items()]
 
 
 def _table(runs: Table, sets: Sequence[str], cell: Callable[[Row], str], order: Sequence[str] = ORDER) -> str:

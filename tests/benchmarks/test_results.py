@@ -180,6 +180,9 @@ def test_rows_that_are_measured_again_take_the_places_of_the_old_ones(tmp_path: 
     versions = rows[0].versions
     said = results._circumstances([*rows, rows[1], replace(rows[1], name="independent")])
     assert said == f"Measured in float32 ({versions}): BM25; in bfloat16 ({versions}): late, window, independent."
+    runs = {(row.dataset, row.name): row for row in (rows[0], replace(rows[1], processors=1))}
+    assert results._processors({("contracts", "bm25"): replace(rows[0], processors=2)}) == "2 processors"
+    assert results._processors(runs).endswith(", on 1 processor: late, window")
 
 
 def test_what_is_asked_for_is_measured_beside_the_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
