@@ -49,7 +49,7 @@ def _usable(model: KnownModel, folder: Any) -> bool:
     if folder is None or model.encoder not in METHODS:
         return False
     try:
-        checkpoint = read_checkpoint(folder, model.name, trust_remote_code=model.remote_code)
+        checkpoint = read_checkpoint(folder, model.name, trust_remote_code=model.remote_code, local_only=True)
         require_fit(checkpoint, checkpoint.method, force_mean=False)
     except CtxIndexError:
         return False

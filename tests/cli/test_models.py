@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -18,6 +19,7 @@ from ctxindex.encoding.trained import TrainedSettings, write_settings
 from tests.cli.command_line import answer, run
 from tests.encoding.test_colbert import PYLATE, pylate
 from tests.encoding.tiny import save_sentence_transformer
+from tests.encoding.tiny_cde import save_published
 
 
 def test_the_list_says_what_is_here(tmp_path: Path) -> None:
@@ -40,6 +42,32 @@ def test_a_model_in_the_cache_of_the_hub_is_here(tmp_path: Path) -> None:
     (cache / "refs" / "main").write_text("abc", encoding="utf-8")
     values = answer(run("models", "list", "--json", cwd=tmp_path, HF_HOME=str(tmp_path)))
     assert next(model["available"] for model in values["models"] if model["name"] == name)
+
+
+def test_the_list_takes_nothing_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a published CDE model may lack its tokenizer, which another model in the cache has or has not."""
+    name, asked = "jxm/cde-small-v2", []
+    cache = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+    folder = save_published(cache / "snapshots" / "abc", "v2", embedder="answerdotai/ModernBERT-base")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("abc", encoding="utf-8")
+
+    def snapshot_download(repository: str, **more: Any) -> str:
+        asked.append(repository)
+        assert more["local_files_only"] is True
+        return str(folder / "embedder")
+
+    def available() -> bool:
+        models = json.loads(printed("list", "--json"))["models"]
+        return next(bool(model["available"]) for model in models if model["name"] == name)
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert available()
+    (folder / "embedder" / "tokenizer.json").unlink()
+    assert not available()
+    assert asked == ["answerdotai/ModernBERT-base"] * 2
 
 
 def test_a_model_is_shown(tmp_path: Path) -> None:
