@@ -155,7 +155,15 @@ class PublishedLayout:
     @property
     def facts(self) -> BackboneFacts:
         """The second stage's transformer."""
-        layers, positions = self.second["num_hidden_layers"], self.second["max_position_embeddings"]
+        return self._facts(self.second)
+
+    @property
+    def first_facts(self) -> BackboneFacts:
+        """The first stage's transformer."""
+        return self._facts(self.first)
+
+    def _facts(self, stage: dict[str, Any]) -> BackboneFacts:
+        layers, positions = stage["num_hidden_layers"], stage["max_position_embeddings"]
         return BackboneFacts(self.kind, self.hidden, layers, positions, rotary=True, causal=False)
 
     def described(self) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from click.testing import CliRunner
 from ctxindex.cli import cli
 from ctxindex.cli.options import SectionedCommand, new_model_option
 from ctxindex.encoding import packaged
+from ctxindex.encoding.cde_folder import make_native_cde
+from ctxindex.encoding.cde_settings import NativeCde
 from ctxindex.encoding.trained import TrainedSettings, write_settings
 from tests.cli.command_line import answer, run
 from tests.encoding.test_colbert import PYLATE, pylate
@@ -88,6 +90,38 @@ def test_a_late_interaction_model_is_shown(tmp_path: Path) -> None:
     values = answer(run("models", "show", folder, "--json", cwd=tmp_path))
     assert values["encoder"] == "late-interaction"
     assert values["late_interaction"]["query_length"] == 24
+
+
+def test_both_stages_of_a_model_are_shown(tmp_path: Path) -> None:
+    base = save_sentence_transformer(tmp_path / "base")
+    native = str(make_native_cde(str(base), tmp_path / "native", NativeCde(first_stage="minilm", context_size=1000)))
+    shared = str(make_native_cde(str(base), tmp_path / "shared", NativeCde(share_stages=True)))
+    published = str(save_published(tmp_path / "published", "v2", limit_layers_first_stage=2))
+    for folder, texts in (
+        (native, ("BERT, 6 layers of 384, from minilm", "1,000 texts, as in training", "reads without one too")),
+        (shared, ("the second stage itself", "of 512 texts")),
+        (
+            published,
+            ("ModernBERT, 2 layers of 32", "ModernBERT, 4 layers of 32", "5 texts, no more", "nothing without"),
+        ),
+    ):
+        shown = printed("show", folder)
+        assert all(text in shown for text in ("first stage", "second stage", "corpus context", *texts)), shown
+        assert "backbone" not in shown
+    assert "22,713,216 of them in the first stage alone" in printed("show", native)
+    assert "first stage alone" not in printed("show", shared)
+    values = json.loads(printed("show", native, "--json"))
+    assert values["encoder"] == "cde"
+    assert values["cde"] | {"first": values["cde"]["first"]["layers"]} == {
+        "first": 6,
+        "model": "minilm",
+        "context_size": 1000,
+        "fixed": False,
+        "null": True,
+    }
+    assert json.loads(printed("show", shared, "--json"))["cde"]["first"] is None
+    assert json.loads(printed("show", published, "--json"))["cde"]["fixed"] is True
+    assert "cde" not in json.loads(printed("show", "minilm", "--json"))
 
 
 def test_a_model_that_needs_insisting_says_so(tmp_path: Path) -> None:
