@@ -24,6 +24,7 @@ from ctxindex.indexing import (
     DEFAULT_SAMPLE,
     IndexOptions,
     Ingest,
+    Plan,
     Progress,
     Quiet,
     Tools,
@@ -40,7 +41,6 @@ from ctxindex.loading import (
     LOADER_VERSION,
     Found,
     LoadOptions,
-    Source,
     find_sources,
     hash_source,
     load_source,
@@ -234,7 +234,7 @@ class Index:
         else:
             load = partial(load_source, options=loading)
             with self.store.writing():
-                spec = spec or self._create(plan.work, load)
+                spec = spec or self._create(plan, load)
                 self._meter.on_tokens = progress.advance
                 run = Ingest(self.store, records, spec.fingerprint, self._meter, progress)
                 totals = run.run(plan, load, partial(self._tools.of, spec))
@@ -363,14 +363,14 @@ class Index:
             raise IndexNotFoundError(f"there is no index at {self.store.location}: make one with ctxindex ingest PATH")
         return spec
 
-    def _create(self, sources: Sequence[Source], load: Load) -> IndexSpec:
+    def _create(self, plan: Plan, load: Load) -> IndexSpec:
         """Make the index, but only once everything that could refuse to work has been tried."""
         made = self.spec
         if made is not None:  # by another process, while we looked at the files
             self._tools.require_agreement(made)
             return made
         self._meter.on_tokens = None
-        spec, frozen = self._tools.make(sources, load)
+        spec, frozen = self._tools.make(plan.work, load, plan.failures)
         layout = VectorLayout(spec.encoder.dim, spec.encoder.multivector)
         context = () if frozen is None else (frozen.to_bytes(),)
         self.store.create(spec.to_json(), layout, *context)

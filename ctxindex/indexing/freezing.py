@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 SEED = 0
 """Of the sample that a new index is made with."""
 
+_SHOWN = 10
+"""Documents that an error names."""
+
 _FORMAT = 1
 _NUMBERS = "<f4"
 
@@ -114,7 +117,14 @@ class FrozenContext:
 
 
 def freeze_context(
-    encoder: ContextEncoder, sources: Sequence[Source], load: Load, chunker: Chunker, meter: Meter, seed: int = SEED
+    encoder: ContextEncoder,
+    sources: Sequence[Source],
+    load: Load,
+    chunker: Chunker,
+    meter: Meter,
+    *,
+    failures: Sequence[FailedDocument] = (),
+    seed: int = SEED,
 ) -> FrozenContext:
     """Make the context of a new index out of its first documents; the same for the same documents in any order.
 
@@ -126,10 +136,11 @@ def freeze_context(
         load: reads one.
         chunker: cuts it.
         meter: measures both.
+        failures: what was found besides and can be no document; only told where there is no context without it.
         seed: of the sample.
 
     Raises:
-        UsageError: no document has any text.
+        UsageError: no document has any text; the message says of each why, and what to do.
         ModelError: the model cannot be loaded, or memory is too short.
     """
     read: list[ChunkedDocument] = []
@@ -143,17 +154,28 @@ def freeze_context(
         if len(read) == encoder.context_size:
             break
     if not read:
-        why = f" ({unreadable[0]})" if unreadable else ""
-        raise UsageError(
-            f"{encoder.spec.model} reads documents in the context of their corpus, and none found here has any "
-            f"text{why}: no index was made"
-        )
+        raise _nothing_to_sample(encoder, [*unreadable, *(f"{one.doc_id}: {one.reason}" for one in failures)])
     chosen = sample_context(read, encoder.context_size, seed)
     context = encoder.encode_context([one.text for one in chosen], seed=seed)
     hashes = {one.document.doc_id: one.document.content_hash for one in read}
     sample = tuple(SampledChunk(one.doc_id, one.ordinal, hashes[one.doc_id]) for one in chosen)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return FrozenContext(context, sample, len(sources) - len(unreadable), seed, now)
+
+
+def _nothing_to_sample(encoder: ContextEncoder, unreadable: Sequence[str]) -> UsageError:
+    """With the failures, of which no record can be made: an index without a context would be without one for good."""
+    shown = [f"  {one}" for one in unreadable[:_SHOWN]]
+    if len(unreadable) > _SHOWN:
+        shown.append(f"  … and {len(unreadable) - _SHOWN:,} more")
+    lines = [
+        f"{encoder.spec.model} reads documents in the context of their corpus, and none found here has any text to "
+        "make one of, so no index was made and nothing was recorded:",
+        *shown,
+        "mend one of these or add a document with text, and ingest again; or read without a corpus where the model can "
+        "(--context null), and failures are recorded",
+    ]
+    return UsageError("\n".join(lines))
 
 
 def _read(source: Source, load: Load, chunker: Chunker, tokenizer: Tokenizer, meter: Meter) -> ChunkedDocument | str:

@@ -17,7 +17,7 @@ from ctxindex.loading import LOADER_VERSION, Source
 from ctxindex.metering import Meter
 from ctxindex.spec import NULL_CONTEXT, IndexSpec
 from ctxindex.stores import Store
-from ctxindex.types import Chunker, ContextStatus, DocumentRecord
+from ctxindex.types import Chunker, ContextStatus, DocumentRecord, FailedDocument
 
 if TYPE_CHECKING:
     from ctxindex.encoding.context_encoder import ContextEncoder
@@ -58,7 +58,9 @@ class Tools:
         """Check that what the user asks for is what the index has: raises MismatchError."""
         require_agreement(spec, self._options, LOADER_VERSION, trust_remote_code=self._trusted)
 
-    def make(self, sources: Sequence[Source], load: Load) -> tuple[IndexSpec, FrozenContext | None]:
+    def make(
+        self, sources: Sequence[Source], load: Load, failures: Sequence[FailedDocument] = ()
+    ) -> tuple[IndexSpec, FrozenContext | None]:
         """The spec of a new index, and its corpus context where its encoder reads one.
 
         All that could refuse to work is tried here: the weights too, where there are any sources.
@@ -66,6 +68,7 @@ class Tools:
         Args:
             sources: the documents that the index begins with.
             load: reads one.
+            failures: what was found and can be no document.
 
         Raises:
             ModelError: the model cannot be found or used.
@@ -80,7 +83,7 @@ class Tools:
         if conditioned is not None and self._options.context == NULL_CONTEXT:
             encoder = conditioned.with_context(None)
         elif conditioned is not None:
-            frozen = freeze_context(conditioned, sources, load, chunker, self._meter)
+            frozen = freeze_context(conditioned, sources, load, chunker, self._meter, failures=failures)
             encoder = conditioned.with_context(frozen.context)
         if sources:
             encoder.load()

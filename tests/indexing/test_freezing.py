@@ -209,14 +209,38 @@ def test_without_a_corpus_the_model_reads_with_its_stand_in(here: dict[str, Any]
         index.ingest(folder)
 
 
-def test_what_cannot_be_is_refused_before_an_index_is_made(here: dict[str, Any], folder: Path, model: str) -> None:
-    empty = folder.parent / "empty"
-    empty.mkdir()
-    (empty / "broken.pdf").write_bytes(b"%PDF-1.4 no more of it")
+def test_where_no_document_can_be_read_the_refusal_names_all(
+    here: dict[str, Any], folder: Path, model: str, tmp_path: Path
+) -> None:
+    """There is no spec without a context, and no record without a spec: as soon as there is one, all are recorded."""
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for number in range(11):
+        (bad / f"broken{number:02}.pdf").write_bytes(b"%PDF-1.4 no more of it")
+    (bad / "lines.jsonl").write_text("no JSON\n", encoding="utf-8")  # known to be none before anything is read
     with Index.open(model=model, **here) as index:
-        with pytest.raises(UsageError, match=r"in the context of their corpus.*no index was made"):
-            index.ingest(empty)
+        with pytest.raises(UsageError) as refused:
+            index.ingest(bad)
         assert index.spec is None
+        told = str(refused.value).splitlines()
+        assert "in the context of their corpus" in told[0]
+        assert "no index was made and nothing was recorded" in told[0]
+        assert len(told) == 1 + 10 + 1 + 1
+        assert all(line.startswith("  bad/broken") and ": " in line[14:] for line in told[1:11])
+        assert told[11] == "  … and 2 more"
+        assert "add a document with text, and ingest again" in told[12]
+        with pytest.raises(UsageError, match=r"  lines\.jsonl: .*broken JSON"):
+            index.ingest(bad / "lines.jsonl")
+        assert index.spec is None
+        report = index.ingest(bad, folder)
+        assert (report.new, len(report.failures)) == (len(NAMES), 12)
+        assert len(index.status().failed) == 12
+    with Index.open("null", model=model, context="null", **here) as index:  # needs no corpus
+        assert len(index.ingest(bad).failures) == 12
+        assert len(index.status().failed) == 12
+
+
+def test_what_cannot_be_is_refused_before_an_index_is_made(here: dict[str, Any], folder: Path, model: str) -> None:
     with Index.open(model=model, context="elsewhere", **here) as index, pytest.raises(ConfigError, match="--context"):
         index.ingest(folder)
     with (
