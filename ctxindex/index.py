@@ -37,14 +37,7 @@ from ctxindex.indexing import (
     stale_failures,
 )
 from ctxindex.indexing.freezing import Load
-from ctxindex.loading import (
-    LOADER_VERSION,
-    Found,
-    LoadOptions,
-    find_sources,
-    hash_source,
-    load_source,
-)
+from ctxindex.loading import LOADER_VERSION, Found, LoadOptions, find_sources, hash_source, load_source
 from ctxindex.metering import STAGES, Meter
 from ctxindex.reports import IndexStatus, IngestReport
 from ctxindex.retrieval import Searcher, Where, as_filter
@@ -111,6 +104,8 @@ class Index:
         pool_factor: int | None = None,
         skiplist: str | None = None,
         context: str | None = None,
+        context_seed: int | None = None,
+        context_sampling: str | None = None,
         device: str | None = None,
         threads: int | None = None,
         trust_remote_code: bool = False,
@@ -148,6 +143,8 @@ class Index:
             pool_factor: late interaction: by what the number of a chunk's vectors is divided.
             skiplist: late interaction: leave out no tokens (none), or those that the model's files name (model).
             context: method cde: read in the context of the documents themselves (corpus), or in none (null).
+            context_seed: what the sample of the documents is drawn by.
+            context_sampling: a chunk of each document before a second of any (by-document), or any (uniform-chunk).
             device: auto, cpu, cuda or mps.
             threads: of the CPU; by default as many as there are processors for this process.
             trust_remote_code: let Python code in the model's folder run; no file and no variable can say so.

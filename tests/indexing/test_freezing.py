@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,68 @@ def test_what_cannot_be_is_refused_before_an_index_is_made(here: dict[str, Any],
     with (
         Index.open(model="minilm", method="late", context="null", **here) as index,
         pytest.raises(ConfigError, match="--context is for method cde"),
+    ):
+        index.ingest(folder)
+
+
+def test_seed_and_sampling_are_chosen_once(here: dict[str, Any], folder: Path, model: str) -> None:
+    samples: dict[int | None, tuple[SampledChunk, ...]] = {}
+    for seed, sampling in ((None, None), (0, "by-document"), (1, None), (2, "uniform-chunk")):
+        with Index.open(f"i{len(samples)}", model=model, context_seed=seed, context_sampling=sampling, **here) as index:
+            index.ingest(folder)
+            made = frozen(index)
+            assert (made.seed, made.sampling) == (seed or 0, sampling or "by-document")
+            samples[seed] = made.sample
+            status = index.status(drift=True).context
+            assert status is not None
+            assert (status.seed, status.sampling) == (made.seed, made.sampling)
+            assert status.drift is not None
+    assert samples[None] == samples[0] != samples[1]
+    documents = {one.doc_id for one in samples[2]}
+    assert len(documents) < SIZE  # some document gave two before all had given one
+    again: dict[str, Any] = {"context_seed": 2, "context_sampling": "uniform-chunk"}
+    with Index.open("i3", **again, **here) as index:
+        assert index.ingest(folder).unchanged == len(NAMES)
+    for name, value, told in (
+        ("context_seed", 4, "context_seed: index 2, asked for 4"),
+        ("context_sampling", "by-document", "context_sampling: index 'uniform-chunk', asked for 'by-document'"),
+    ):
+        with Index.open("i3", **{**again, name: value}, **here) as index, pytest.raises(MismatchError, match=told):
+            index.ingest(folder)
+
+
+def test_a_context_stored_without_its_sampling_was_drawn_by_document() -> None:
+    context = CorpusContext("12" * 32, "34" * 32, np.ones((1, 2), np.float32))
+    one = FrozenContext(context, (), 1, 0, "2026-01-01T00:00:00+00:00")
+    head, _, rest = one.to_bytes().partition(b"\n")
+    older = {name: value for name, value in json.loads(head).items() if name != "sampling"}
+    assert FrozenContext.from_bytes(json.dumps(older).encode() + b"\n" + rest).sampling == "by-document"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"context_seed": 1, "context": "null"}, "--context-seed: there is no sample to draw with --context null"),
+        ({"context_seed": -1}, "--context-seed -1 must be 0 or more"),
+        ({"context_sampling": "first"}, "--context-sampling first is none of by-document, uniform-chunk"),
+        ({"context_seed": 1, "model": "minilm", "method": "late"}, "--context-seed is for method cde"),
+    ],
+)
+def test_a_sample_that_cannot_be_drawn_is_refused(
+    settings: dict[str, Any], told: str, here: dict[str, Any], folder: Path, model: str
+) -> None:
+    with Index.open(**{"model": model, **settings}, **here) as index:
+        with pytest.raises(ConfigError, match=told):
+            index.ingest(folder)
+        assert index.spec is None
+
+
+def test_an_index_without_a_context_refuses_a_seed(here: dict[str, Any], folder: Path) -> None:
+    with Index.open(model="minilm", method="independent", **here) as index:
+        index.ingest(folder)
+    with (
+        Index.open(context_seed=1, **here) as index,
+        pytest.raises(MismatchError, match="context_seed: index None, asked for 1"),
     ):
         index.ingest(folder)
 
