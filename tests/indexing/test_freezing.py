@@ -108,8 +108,10 @@ def test_a_restart_reproduces_vectors_bit_for_bit(here: dict[str, Any], folder: 
         before = everything(index)["docs/two.txt"]
         query = index.searcher().encoder.encode_queries(["Who shall pay?"])
     with Index.open(**here) as index:
+        name = frozen(index).context.context_id
         index.delete(["docs/two.txt"])
         assert index.ingest(folder).new == 1
+        assert frozen(index).context.context_id == name
         np.testing.assert_array_equal(numbers(everything(index)["docs/two.txt"]), numbers(before))
         np.testing.assert_array_equal(index.searcher().encoder.encode_queries(["Who shall pay?"]), query)
 
@@ -253,17 +255,20 @@ def test_what_cannot_be_is_refused_before_an_index_is_made(here: dict[str, Any],
 
 def test_seed_and_sampling_are_chosen_once(here: dict[str, Any], folder: Path, model: str) -> None:
     samples: dict[int | None, tuple[SampledChunk, ...]] = {}
+    names: set[str] = set()
     for seed, sampling in ((None, None), (0, "by-document"), (1, None), (2, "uniform-chunk")):
         with Index.open(f"i{len(samples)}", model=model, context_seed=seed, context_sampling=sampling, **here) as index:
             index.ingest(folder)
             made = frozen(index)
             assert (made.seed, made.sampling) == (seed or 0, sampling or "by-document")
             samples[seed] = made.sample
+            names.add(made.context.context_id)
             status = index.status(drift=True).context
             assert status is not None
             assert (status.seed, status.sampling) == (made.seed, made.sampling)
             assert status.drift is not None
     assert samples[None] == samples[0] != samples[1]
+    assert len(names) == 3, "and every seed has a context of its own"
     documents = {one.doc_id for one in samples[2]}
     assert len(documents) < SIZE  # some document gave two before all had given one
     again: dict[str, Any] = {"context_seed": 2, "context_sampling": "uniform-chunk"}
