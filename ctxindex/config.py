@@ -48,6 +48,8 @@ SETTINGS: dict[str, type] = {
     "pool_factor": int,
     "skiplist": str,
     "context": str,
+    "context_seed": int,
+    "context_sampling": str,
     "device": str,
     "threads": int,
 }

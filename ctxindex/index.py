@@ -24,6 +24,7 @@ from ctxindex.indexing import (
     DEFAULT_SAMPLE,
     IndexOptions,
     Ingest,
+    Plan,
     Progress,
     Quiet,
     Tools,
@@ -36,15 +37,7 @@ from ctxindex.indexing import (
     stale_failures,
 )
 from ctxindex.indexing.freezing import Load
-from ctxindex.loading import (
-    LOADER_VERSION,
-    Found,
-    LoadOptions,
-    Source,
-    find_sources,
-    hash_source,
-    load_source,
-)
+from ctxindex.loading import LOADER_VERSION, Found, LoadOptions, find_sources, hash_source, load_source
 from ctxindex.metering import STAGES, Meter
 from ctxindex.reports import IndexStatus, IngestReport
 from ctxindex.retrieval import Searcher, Where, as_filter
@@ -111,6 +104,8 @@ class Index:
         pool_factor: int | None = None,
         skiplist: str | None = None,
         context: str | None = None,
+        context_seed: int | None = None,
+        context_sampling: str | None = None,
         device: str | None = None,
         threads: int | None = None,
         trust_remote_code: bool = False,
@@ -148,6 +143,8 @@ class Index:
             pool_factor: late interaction: by what the number of a chunk's vectors is divided.
             skiplist: late interaction: leave out no tokens (none), or those that the model's files name (model).
             context: method cde: read in the context of the documents themselves (corpus), or in none (null).
+            context_seed: what the sample of the documents is drawn by.
+            context_sampling: a chunk of each document before a second of any (by-document), or any (uniform-chunk).
             device: auto, cpu, cuda or mps.
             threads: of the CPU; by default as many as there are processors for this process.
             trust_remote_code: let Python code in the model's folder run; no file and no variable can say so.
@@ -234,7 +231,7 @@ class Index:
         else:
             load = partial(load_source, options=loading)
             with self.store.writing():
-                spec = spec or self._create(plan.work, load)
+                spec = spec or self._create(plan, load)
                 self._meter.on_tokens = progress.advance
                 run = Ingest(self.store, records, spec.fingerprint, self._meter, progress)
                 totals = run.run(plan, load, partial(self._tools.of, spec))
@@ -363,14 +360,14 @@ class Index:
             raise IndexNotFoundError(f"there is no index at {self.store.location}: make one with ctxindex ingest PATH")
         return spec
 
-    def _create(self, sources: Sequence[Source], load: Load) -> IndexSpec:
+    def _create(self, plan: Plan, load: Load) -> IndexSpec:
         """Make the index, but only once everything that could refuse to work has been tried."""
         made = self.spec
         if made is not None:  # by another process, while we looked at the files
             self._tools.require_agreement(made)
             return made
         self._meter.on_tokens = None
-        spec, frozen = self._tools.make(sources, load)
+        spec, frozen = self._tools.make(plan.work, load, plan.failures)
         layout = VectorLayout(spec.encoder.dim, spec.encoder.multivector)
         context = () if frozen is None else (frozen.to_bytes(),)
         self.store.create(spec.to_json(), layout, *context)

@@ -49,6 +49,10 @@ without CLS and prompt; `cls` and `lasttoken` take one state."""
 NULL_CONTEXT = "null"
 """The `context` of an encoder that reads with the model's own stand-in for a corpus: what there is before any."""
 
+Sampling: TypeAlias = Literal["by-document", "uniform-chunk"]
+SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
+"""How a corpus context is drawn: documents first and a chunk of each (the default), or chunks wherever they stand."""
+
 _NAMESPACE = uuid.UUID("6a4f3c7e-8f6b-5d0e-9a55-2d3f0f6f7c11")
 _NOT_VECTORS = {"encoder.model"}
 LATER = {"encoder.context": ""}

@@ -14,7 +14,7 @@ import click
 from ctxindex.cli.options import (
     SectionedCommand,
     chunk_options,
-    context_option,
+    corpus_options,
     device_option,
     encoder_options,
     json_option,
@@ -65,7 +65,7 @@ _CACHE = "Where vectors are kept for the next run.  [default: ~/.cache/ctxindex]
 @trust_option
 @device_option
 @encoder_options
-@context_option
+@corpus_options
 @llm_options
 @store_options
 @click.pass_context

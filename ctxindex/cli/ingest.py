@@ -10,7 +10,7 @@ from ctxindex.cli.options import (
     SectionedCommand,
     chosen_store,
     chunk_options,
-    context_option,
+    corpus_options,
     device_option,
     encoder_options,
     json_option,
@@ -44,7 +44,7 @@ _SHOWN = 10
 @trust_option
 @device_option
 @encoder_options
-@context_option
+@corpus_options
 @click.pass_context
 def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None:
     """Index the files under PATHS: new and changed documents are encoded and replaced, the rest is left alone.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -11,6 +11,7 @@ from ctxindex.cli.options import json_option, trust_option
 from ctxindex.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
+    from ctxindex.encoding.backbones import BackboneFacts
     from ctxindex.encoding.checkpoint import Checkpoint
     from ctxindex.encoding.colbert import ColbertLayout
     from ctxindex.encoding.estimates import Estimates
@@ -49,7 +50,7 @@ def _usable(model: KnownModel, folder: Any) -> bool:
     if folder is None or model.encoder not in METHODS:
         return False
     try:
-        checkpoint = read_checkpoint(folder, model.name, trust_remote_code=model.remote_code)
+        checkpoint = read_checkpoint(folder, model.name, trust_remote_code=model.remote_code, local_only=True)
         require_fit(checkpoint, checkpoint.method, force_mean=False)
     except CtxIndexError:
         return False
@@ -87,7 +88,7 @@ def _rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
         ("model", checkpoint.name),
         ("folder", str(checkpoint.folder)),
         ("layout", checkpoint.kind if checkpoint.colbert is None else f"late-interaction ({checkpoint.colbert.kind})"),
-        ("backbone", f"{facts.name}, {facts.layers} layers of {facts.hidden}{', causal' if facts.causal else ''}"),
+        *_stage_rows(checkpoint),
         ("own code", "yes, from the model's folder") if facts.remote else ("own code", "no"),
         ("vectors", f"{checkpoint.dim:,} numbers" + (" a token" if checkpoint.colbert else "")),
         ("pooling", _pooling(checkpoint)),
@@ -101,6 +102,50 @@ def _rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     if checkpoint.trained is not None:
         rows.append(("trained for", _trained(checkpoint.trained)))
     return rows + (_colbert_rows(checkpoint.colbert) if checkpoint.colbert else [])
+
+
+def _stage_rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """The transformers, and what a model with two of them says of a corpus context."""
+    stages = _stages(checkpoint)
+    if stages is None:
+        return [("backbone", _backbone(checkpoint.facts))]
+    first = "the second stage itself"
+    if stages.first is not None:
+        first = _backbone(stages.first) + (f", from {stages.model}" if stages.model else "")
+    size = "no more and no fewer" if stages.fixed else "as in training, or any other number"
+    null = "reads without one too (--context null)" if stages.null else "reads nothing without one"
+    context = f"of {stages.context_size:,} texts, {size}; {null}"
+    return [("first stage", first), ("second stage", _backbone(checkpoint.facts)), ("corpus context", context)]
+
+
+def _backbone(facts: BackboneFacts) -> str:
+    return f"{facts.name}, {facts.layers} layers of {facts.hidden}{', causal' if facts.causal else ''}"
+
+
+class _Stages(NamedTuple):
+    """What a CDE model has besides its second stage.
+
+    `first` is the transformer of the first stage, None where it is the second one itself, and `model` the name of the
+    model it is taken from, if any. As many as `context_size` texts make a context: so many and no others where that is
+    `fixed`. `null` is whether the model reads without one.
+    """
+
+    first: BackboneFacts | None
+    model: str
+    context_size: int
+    fixed: bool
+    null: bool
+
+
+def _stages(checkpoint: Checkpoint) -> _Stages | None:
+    cde, published = checkpoint.cde, checkpoint.published
+    if published is not None:
+        return _Stages(published.first_facts, "", published.context_size, fixed=True, null=published.null)
+    if cde is None:
+        return None
+    first = checkpoint.first_stage
+    named = "" if first is None else cde.first_stage
+    return _Stages(None if first is None else first.facts, named, cde.context_size, fixed=False, null=True)
 
 
 def _trained(trained: TrainedSettings) -> str:
@@ -141,8 +186,10 @@ def _colbert_rows(layout: ColbertLayout) -> list[tuple[str, str]]:
 
 
 def _costs(costs: Estimates) -> list[tuple[str, str]]:
+    own = f", {costs.first_stage:,} of them in the first stage alone" if costs.first_stage else ""
+    beside = f" beside a context of {costs.context}" if costs.context else ""
     return [
-        ("parameters", f"{costs.parameters:,}"),
+        ("parameters", f"{costs.parameters:,}{own}"),
         (
             "memory",
             f"estimate: {costs.memory_bytes / 1e9:,.2f} GB in float32, {costs.weight_bytes / 1e9:,.2f} of weights",
@@ -150,7 +197,7 @@ def _costs(costs: Estimates) -> list[tuple[str, str]]:
         (
             "speed",
             f"estimate: {costs.tokens_per_second:,} tokens/s in float32 on this CPU "
-            f"({costs.flops_per_token / 1e6:,.0f} MFLOP a token in windows of {costs.window})",
+            f"({costs.flops_per_token / 1e6:,.0f} MFLOP a token in windows of {costs.window}{beside})",
         ),
     ]
 
@@ -186,6 +233,7 @@ def _layer(layer: Any) -> str:
 
 def _as_json(checkpoint: Checkpoint, costs: Estimates) -> dict[str, Any]:
     pooling, layout, trained = checkpoint.pooling, checkpoint.colbert, checkpoint.trained
+    stages = _stages(checkpoint)
     values: dict[str, Any] = {
         "name": checkpoint.name,
         "folder": str(checkpoint.folder),
@@ -205,6 +253,9 @@ def _as_json(checkpoint: Checkpoint, costs: Estimates) -> dict[str, Any]:
         "parameters": costs.parameters,
         "estimates": {name: value for name, value in asdict(costs).items() if name not in ("parameters",)},
     }
+    if stages is not None:
+        first = None if stages.first is None else asdict(stages.first)
+        values["cde"] = {**stages._asdict(), "first": first}
     if layout is not None:
         values["late_interaction"] = {
             "kind": layout.kind,

@@ -13,7 +13,7 @@ import click
 
 from ctxindex.chunking import CHUNKERS
 from ctxindex.errors import ConfigError
-from ctxindex.spec import ISOLATED, JOINS, OWNERS, POOLINGS, WINDOWS
+from ctxindex.spec import ISOLATED, JOINS, OWNERS, POOLINGS, SAMPLINGS, WINDOWS
 
 if TYPE_CHECKING:
     from ctxindex.llm import Price
@@ -82,12 +82,28 @@ def window_size(value: str) -> int | str:
         raise click.BadParameter(f"{value!r} is neither a number nor the word model") from None
 
 
-_CORPUS = _option(
-    CORPUS,
-    "--context",
-    metavar="corpus|null",
-    help="What everything is read in: a sample of the documents, or nothing; eval also takes a DATASET.  "
-    "[default: corpus]",
+_CORPUS = (
+    _option(
+        CORPUS,
+        "--context",
+        metavar="corpus|null",
+        help="What everything is read in: a sample of the documents, or nothing; eval also takes a DATASET.  "
+        "[default: corpus]",
+    ),
+    _option(
+        CORPUS,
+        "--context-seed",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Draws the sample; another seed draws another one.  [default: 0]",
+    ),
+    _option(
+        CORPUS,
+        "--context-sampling",
+        type=click.Choice(SAMPLINGS),
+        help="One chunk of each document before a second of any, or chunks wherever they stand.  "
+        "[default: by-document]",
+    ),
 )
 
 _STORE = (
@@ -275,9 +291,9 @@ def encoder_options(command: Command) -> Command:
     return _all(_ENCODER, command)
 
 
-def context_option(command: Command) -> Command:
-    """--context: what corpus a CDE encoder reads in."""
-    return _CORPUS(command)
+def corpus_options(command: Command) -> Command:
+    """--context and what draws it: what corpus a CDE encoder reads in."""
+    return _all(_CORPUS, command)
 
 
 def device_option(command: Command) -> Command:

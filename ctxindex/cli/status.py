@@ -94,7 +94,8 @@ def _context_rows(encoder: EncoderSpec, context: ContextStatus | None) -> list[t
     since = f"{plural(context.documents_now, 'document')} now, {context.growth:.1f} times as many"
     if lost:
         since += f"; of the {context.sampled} in the context, {' and '.join(lost)}"
-    return [("context", f"{of} ({context.context_id[:12]})"), ("since then", since)]
+    drawn = f"{context.sampling}, seed {context.seed}"
+    return [("context", f"{of} ({context.context_id[:12]})"), ("drawn", drawn), ("since then", since)]
 
 
 def _print_drift(context: ContextStatus, *, asked: bool) -> None:

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 NAME = "ctxindex"
 """What this attention is called in a model's configuration."""
 
+_PARTS = 3
+"""Numbers of bfloat16 that one of float32 is the sum of."""
+
+_COLUMNS = 8
+"""The least that sizes of heads are multiples of, or kernels for half precision do not take them."""
+
 
 def register() -> None:
     """Make `NAME` known to transformers, with no mask: rows are told apart by their packing."""
@@ -141,30 +147,61 @@ def _by_sdpa(
     count, longest, device = len(group.lengths), group.longest, parts[0].device
     query, key, value = (part.view(count, heads, longest, -1) for part in parts)
     seen = None
+    size = query.shape[-1]
     if reach is not None or min(group.attended) < longest:
         attended = torch.tensor(group.attended, device=device)
         seen = (torch.arange(longest, device=device)[None, :] < attended[:, None])[:, None, None, :]
         if reach is not None:
             seen = seen & ~Block(0, 1, 0, longest, 0, longest).beyond(reach, device)
     if context is not None:
-        seen = _with_bias(seen, longest, context, query)
-        key, value = (
-            torch.cat([own, theirs.to(own.dtype).expand(count, -1, -1, -1)], dim=2)
-            for own, theirs in ((key, context.key), (value, context.value))
-        )
+        query, key, value = _beside(query, key, value, scale, context)
+        if seen is not None:
+            seen = torch.cat([seen, seen.new_ones(*seen.shape[:3], context.key.shape[1])], dim=-1)
     result = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale)
-    return result.reshape(-1, query.shape[-1])
+    return result[..., :size].reshape(-1, size)
 
 
-def _with_bias(seen: torch.Tensor | None, longest: int, context: LayerContext, query: torch.Tensor) -> torch.Tensor:
-    """What is added to the scores of own keys, of which some are not `seen`, and of those of the context."""
+def _beside(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, context: LayerContext
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Query, key and value, (rows, heads, tokens, size) each, with the context behind the rows' own keys and values.
+
+    All get `_COLUMNS` more numbers: a query ones, an own key zeros, and a context key the parts of the bias, so that
+    their products add it to the scores before these are rounded, where they are rounded at all. A mask would be of the
+    type of the states, and a bias of -8 in it wrong by up to 0.03 in bfloat16, which is 3 % of the context's share. A
+    value gets zeros, to be as long as a key.
+    """
     import torch
 
-    own = query.new_zeros(1, 1, 1, longest)
-    if seen is not None:
-        own = own.masked_fill(~seen, -torch.inf)
-    theirs = context.bias.to(query.dtype).expand(*own.shape[:3], context.key.shape[1])
-    return torch.cat([own, theirs], dim=-1)
+    ones = query.new_ones(_PARTS)
+    biased = _filled(context.key.to(key.dtype), _parts(context.bias / scale, key.dtype))
+    rows = len(key)
+    return (
+        _filled(query, ones),
+        torch.cat([_filled(key, 0 * ones), biased.expand(rows, -1, -1, -1)], dim=2),
+        _filled(torch.cat([value, context.value.to(value.dtype).expand(rows, -1, -1, -1)], dim=2), 0 * ones),
+    )
+
+
+def _filled(part: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """The same `numbers` behind each vector of `part`, then zeros, `_COLUMNS` in all."""
+    import torch
+
+    columns = torch.nn.functional.pad(numbers, (0, _COLUMNS - len(numbers)))
+    return torch.cat([part, columns.expand(*part.shape[:-1], _COLUMNS)], dim=-1)
+
+
+def _parts(number: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Numbers of a type whose sum is a wider one, (`_PARTS`,); the gradient goes through the first alone."""
+    import torch
+
+    parts = [number.to(dtype)]
+    left = number.detach()
+    for _ in range(_PARTS - 1):
+        # Nothing is left of what is infinite.
+        left = (left - parts[-1].detach()).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        parts.append(left.to(dtype))
+    return torch.stack(parts)
 
 
 def _flash() -> Callable[..., Any] | None:

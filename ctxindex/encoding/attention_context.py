@@ -5,10 +5,11 @@ A token meets the keys of its own row and, in each layer, those of the C context
     o = (sum of 2^s v  +  f sum of 2^c u) / (sum of 2^s  +  f sum of 2^c)        f = e^b / C
 
 s are the scores of its row, c and u scores and values of the context. The bias b - ln C that context scores get is the
-same for all of them, so it stands in front as f, and is never rounded to the precision of scores. The context knows no
-rows, so that all tokens meet it in one product a head, without padding. It is mixed afterwards with what
-`attention_products` has made of the rows: with m and n for the maxima that may have been taken off s and c, r and t for
-the sums of weights that are left, and o and o' for the weighted means of v and u,
+same for all of them, so it stands in front as f, and is never rounded to the precision of scores; neither is it where
+`scaled_dot_product_attention` works out the same (`ctxindex.encoding.attention`). The context knows no rows, so that
+all tokens meet it in one product a head, without padding. It is mixed afterwards with what `attention_products` has
+made of the rows: with m and n for the maxima that may have been taken off s and c, r and t for the sums of weights that
+are left, and o and o' for the weighted means of v and u,
 
     o'' = (1 - g) o + g o'        g = 1 / (1 + 2^-d)        d = n - m + log2 (f t / r)
 
@@ -210,6 +211,7 @@ def _forward(own: ProductPass, theirs: _Meeting, reach: int | None) -> tuple[tor
     if any(own.shifted):
         bits = bits - own.by_token(own.peak)
     bits = bits + total.log2() - own.by_token(own.total).to(wide).log2_() + theirs.context.bias * math.log2(math.e)
+    bits[own.packing.tokens :] = 0  # the filling weighs nothing on its own side: with a bias of -inf, inf - inf
     bits *= math.log(2)
     ours, others = (-bits).sigmoid_(), bits.sigmoid_().div_(total)
     result = own.by_token(own.result).mul_(ours.to(dtype))

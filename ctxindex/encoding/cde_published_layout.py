@@ -155,7 +155,15 @@ class PublishedLayout:
     @property
     def facts(self) -> BackboneFacts:
         """The second stage's transformer."""
-        layers, positions = self.second["num_hidden_layers"], self.second["max_position_embeddings"]
+        return self._facts(self.second)
+
+    @property
+    def first_facts(self) -> BackboneFacts:
+        """The first stage's transformer."""
+        return self._facts(self.first)
+
+    def _facts(self, stage: dict[str, Any]) -> BackboneFacts:
+        layers, positions = stage["num_hidden_layers"], stage["max_position_embeddings"]
         return BackboneFacts(self.kind, self.hidden, layers, positions, rotary=True, causal=False)
 
     def described(self) -> dict[str, Any]:
@@ -164,8 +172,10 @@ class PublishedLayout:
         return {**{name: getattr(self, name) for name in names}, "switches": asdict(self.switches)}
 
 
-def read_published(folder: Path) -> PublishedLayout | None:
+def read_published(folder: Path, *, local_only: bool = False) -> PublishedLayout | None:
     """The checkpoint in `folder`; None where config.json is none of a published CDE model.
+
+    What is not in the folder is taken from the hub's cache, and downloaded unless `local_only`.
 
     Raises:
         ModelError: it is of a kind that cannot be used, or what it needs besides is not there; the message says what.
@@ -175,7 +185,8 @@ def read_published(folder: Path) -> PublishedLayout | None:
     if "transductive_corpus_size" not in config:
         return None
     _require_usual(file, config)
-    kind, values = _backbone(folder, str(config.get("embedder")))
+    embedder = str(config.get("embedder"))
+    kind, values = _backbone(folder, embedder, local_only=local_only)
     shapes = {name: shape for each in weight_files(folder) for name, shape in tensor_names(each).items()}
     hidden = values["hidden_size"]
     stages = {
@@ -191,7 +202,7 @@ def read_published(folder: Path) -> PublishedLayout | None:
         soft_tokens=shapes.get(f"{SOFT}.2.bias", (0,))[0] // hidden,
         max_tokens=integer({"max_seq_length": 512, **config}, "max_seq_length", file),
         unrotated=kind == "nomic_bert" and bool(config.get("disable_transductive_rotary_embedding", True)),
-        tokenizer=_tokenizer(folder, kind, str(config.get("embedder"))),
+        tokenizer=_tokenizer(folder, _BERT if kind == "nomic_bert" else embedder, embedder, local_only=local_only),
         null=NULL in shapes,
         switches=_switches(file, config),
     )
@@ -219,12 +230,12 @@ def _require_usual(file: Path, config: dict[str, Any]) -> None:
         raise ModelError(f"{file}: pool_ignore_contextual_tokens is false; vectors are made of the text alone here")
 
 
-def _backbone(folder: Path, name: str) -> tuple[str, dict[str, Any]]:
+def _backbone(folder: Path, name: str, *, local_only: bool) -> tuple[str, dict[str, Any]]:
     """`model_type` and configuration of the transformer called `name`, without the size of its vocabulary."""
     if name in _KNOWN:
         kind, values = _KNOWN[name]
         return kind, (_nomic if kind == "nomic_bert" else _modern)(values)
-    where = folder / name if (folder / name).is_dir() else _fetched(name, ("config.json",))
+    where = folder / name if (folder / name).is_dir() else _fetched(name, ("config.json",), local_only)
     if where is None or not (where / "config.json").is_file():
         raise ModelError(
             f"{folder} is built on {name}, whose configuration is not on this machine and cannot be had: put its "
@@ -269,13 +280,12 @@ def _limited(values: dict[str, Any], layers: Any, vocabulary: int) -> dict[str, 
     return values
 
 
-def _tokenizer(folder: Path, kind: str, embedder: str) -> Path:
-    """The folder of the tokenizer that the model was trained with."""
+def _tokenizer(folder: Path, name: str, embedder: str, *, local_only: bool) -> Path:
+    """The folder of the tokenizer that the model was trained with, which is that of the model called `name`."""
     for place in (folder, folder / embedder):
         if (place / "tokenizer.json").is_file():
             return place
-    name = _BERT if kind == "nomic_bert" else embedder
-    found = _fetched(name, _TOKENIZER_FILES)
+    found = _fetched(name, _TOKENIZER_FILES, local_only)
     if found is None or not (found / "tokenizer.json").is_file():
         raise ModelError(
             f"{folder} has no tokenizer.json, and that of {name}, which it was trained with, is not on this machine "
@@ -284,11 +294,11 @@ def _tokenizer(folder: Path, kind: str, embedder: str) -> Path:
     return found
 
 
-def _fetched(name: str, files: tuple[str, ...]) -> Path | None:
+def _fetched(name: str, files: tuple[str, ...], local_only: bool) -> Path | None:
     """A folder with those of `files` that the model on the hub has: from the cache, else downloaded; None without."""
     from huggingface_hub import snapshot_download
 
-    for local in (True, False):
+    for local in (True,) if local_only else (True, False):
         try:
             found = Path(snapshot_download(name, allow_patterns=list(files), local_files_only=local))
         except Exception:  # the hub's client raises many kinds, from several libraries, for one fact

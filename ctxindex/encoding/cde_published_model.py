@@ -67,15 +67,15 @@ class PublishedModel:
         """
         return resolve_device(self._device_name)
 
-    def first(self) -> FirstStage:
+    def first(self) -> PublishedFirstStage:
         """The first stage; it is needed once for each corpus, and kept by the caller alone.
 
         Raises:
             ModelError: the weights are damaged, or not those of this layout.
         """
-        return FirstStage(self, self._transformer(FIRST))
+        return PublishedFirstStage(self, self._transformer(FIRST))
 
-    def second(self, context: FloatArray) -> SecondStage:
+    def second(self, context: FloatArray) -> PublishedSecondStage:
         """The second stage behind the context matrix (context size, hidden) float32.
 
         Raises:
@@ -83,7 +83,7 @@ class PublishedModel:
         """
         if self._second is None:
             self._second = self._transformer(SECOND)
-        return SecondStage(self, self._second, context)
+        return PublishedSecondStage(self, self._second, context)
 
     def context_vectors(self, means: FloatArray) -> FloatArray:
         """The rows of the context matrix for the means of first-stage states; both (rows, hidden) float32."""
@@ -170,7 +170,7 @@ class _Stage(ABC):
         return torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device)
 
 
-class FirstStage(_Stage):
+class PublishedFirstStage(_Stage):
     """Implements `Backbone` with the first stage: texts alone, as the transformer reads any."""
 
     def _states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -178,7 +178,7 @@ class FirstStage(_Stage):
         return states
 
 
-class SecondStage(_Stage):
+class PublishedSecondStage(_Stage):
     """Implements `Backbone` with the second stage: every row is read behind the context and the soft tokens.
 
     Args:

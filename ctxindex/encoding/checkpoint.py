@@ -200,13 +200,17 @@ def open_checkpoint(name: str, *, trust_remote_code: bool = False) -> Checkpoint
     return read_checkpoint(folder, called, trust_remote_code=trust_remote_code)
 
 
-def read_checkpoint(folder: Path, name: str, *, trust_remote_code: bool = False) -> Checkpoint:
+def read_checkpoint(
+    folder: Path, name: str, *, trust_remote_code: bool = False, local_only: bool = False
+) -> Checkpoint:
     """Read a local folder; `name` is what the user called it.
+
+    A published CDE model may need a file that its folder has not; with `local_only` none is downloaded.
 
     Raises:
         ModelError: it is of a layout that cannot be used; the message says what to do.
     """
-    published = read_published(folder)
+    published = read_published(folder, local_only=local_only)
     if published is not None:
         return _published(folder, name, published)
     colbert = read_colbert(folder)

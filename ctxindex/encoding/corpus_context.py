@@ -19,21 +19,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ctxindex.encoding.model_files import read_object
 from ctxindex.errors import ConfigError, ModelError, UsageError
-from ctxindex.spec import NULL_CONTEXT
+from ctxindex.spec import NULL_CONTEXT, SAMPLINGS, Sampling
 from ctxindex.types import ChunkedDocument
 
 if TYPE_CHECKING:
     from ctxindex.types import FloatArray
-
-Sampling: TypeAlias = Literal["by_document", "uniform_chunk"]
-SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
-"""How a context is drawn: documents first and a chunk of each, or chunks wherever they stand."""
 
 _NAMING = 1
 """Of the rule by which `context_id` names."""
@@ -165,7 +161,7 @@ def context_id(model: str, texts: Sequence[str], prefix: str, **reading: Any) ->
 
 
 def sample_context(
-    documents: Iterable[ChunkedDocument], size: int, seed: int = 0, policy: Sampling = "by_document"
+    documents: Iterable[ChunkedDocument], size: int, seed: int = 0, policy: Sampling = SAMPLINGS[0]
 ) -> list[ContextChunk]:
     """Draw `size` chunks, or all there are, none of them twice; the same ones in whatever order documents come.
 
@@ -178,7 +174,7 @@ def sample_context(
         raise ConfigError(f"a corpus context has 1 text or more, not {size}")
     if policy not in SAMPLINGS:
         raise ConfigError(f"a corpus context is drawn by {' or '.join(SAMPLINGS)}, not {policy}")
-    if policy == "uniform_chunk":
+    if policy == "uniform-chunk":
         chunks = (chunk for document in documents for chunk in _candidates(document, seed))
         return [one for *_, one in heapq.nsmallest(size, chunks, key=_order)]
     drawn: list[tuple[str, str, list[_Candidate]]] = []

@@ -3,17 +3,25 @@
 A forward pass does two operations a parameter and token in the linear layers, and four a layer, hidden number and token
 of the window in attention. Time is these over the rate of this machine's own float32 matrix product, measured once with
 numpy, which a forward pass about reaches: it loses to attention what it gains by better products.
+
+Of a CDE model that is its second stage, which reads every text; the first is run once a corpus. Native models look at
+keys of the corpus context in addition, published ones read all of it anew in front of every window.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
+from ctxindex.encoding.cde_published_layout import FIRST, SECOND
+from ctxindex.encoding.cde_settings import TENSORS
 from ctxindex.encoding.checkpoint import Checkpoint
 from ctxindex.encoding.local import BATCH_TOKENS
 from ctxindex.encoding.model_files import tensor_names, weight_files
@@ -27,6 +35,12 @@ _ACTIVATIONS = 12
 _NO_PARAMETERS = ("position_ids", "inv_freq")
 """Tables that older files hold beside the parameters."""
 
+_FIRST_STAGE = FIRST.partition(".")[0] + "."
+"""What the names of the first stage begin with in the file of a published CDE model."""
+
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+"""Name -> shape of tensors."""
+
 _SIDE = 768
 _MEASURED = 0.06
 
@@ -35,7 +49,8 @@ _MEASURED = 0.06
 class Estimates:
     """`parameters` is exact, the rest is not: bytes of memory, operations and tokens a second in float32 on a CPU.
 
-    The window that attention is counted for has `window` tokens.
+    `first_stage` of the parameters belong to the first stage of a CDE model alone. The window that attention is counted
+    for has `window` tokens, and `context` positions of a corpus context besides.
     """
 
     parameters: int
@@ -44,6 +59,8 @@ class Estimates:
     window: int
     flops_per_token: int
     tokens_per_second: int
+    first_stage: int = 0
+    context: int = 0
 
 
 def estimate(checkpoint: Checkpoint) -> Estimates:
@@ -52,16 +69,59 @@ def estimate(checkpoint: Checkpoint) -> Estimates:
     Raises:
         ModelError: its weights are missing or damaged.
     """
-    sizes = [shapes for file in weight_files(checkpoint.backbone) for shapes in tensor_names(file).items()]
-    sizes = [(name, shape) for name, shape in sizes if not name.endswith(_NO_PARAMETERS)]
-    parameters = sum(math.prod(shape) for _, shape in sizes)
-    tables = sum(math.prod(shape) for name, shape in sizes if "embed" in name.lower() and len(shape) == 2)
-    window = min(TYPICAL_WINDOW, checkpoint.max_tokens)
-    facts = checkpoint.facts
-    flops = 2 * (parameters - tables) + 4 * facts.layers * facts.hidden * window
+    parts = _parts(checkpoint)
+    first, transformer, other = (_count(shapes) for shapes in (parts.first_stage, parts.transformer, parts.other))
+    parameters = first + transformer + other
+    tables = {name: shape for name, shape in parts.transformer.items() if "embed" in name.lower() and len(shape) == 2}
+    facts, window, context = checkpoint.facts, min(TYPICAL_WINDOW, checkpoint.max_tokens), _context(checkpoint)
+    flops = 2 * (transformer - _count(tables)) + 4 * facts.layers * facts.hidden * (window + context)
     memory = parameters * _BYTES + BATCH_TOKENS * facts.hidden * _ACTIVATIONS * _BYTES
+    if checkpoint.published is not None:  # the context is read with every window
+        flops = flops * (window + context) // window
+    elif checkpoint.cde is not None:  # its keys and values are kept
+        memory += 2 * facts.layers * facts.hidden * context * _BYTES
     rate = int(matrix_rate() * _REACHED / flops)
-    return Estimates(parameters, parameters * _BYTES, memory, window, flops, rate)
+    return Estimates(parameters, parameters * _BYTES, memory, window, flops, rate, first, context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The tensors of a model: of what reads every token, of the first stage of a CDE model alone, and any others."""
+
+    transformer: Shapes
+    first_stage: Shapes
+    other: Shapes
+
+
+def _parts(checkpoint: Checkpoint) -> _Parts:
+    files = weight_files(checkpoint.backbone)
+    if checkpoint.published is not None:
+        held = _shapes(files)
+        first = {name: shape for name, shape in held.items() if name.startswith(_FIRST_STAGE)}
+        second = {name.removeprefix(SECOND): shape for name, shape in held.items() if name.startswith(SECOND)}
+        other = {name: shape for name, shape in held.items() if not name.startswith((_FIRST_STAGE, SECOND))}
+        return _Parts(second, first, other)
+    if checkpoint.cde is None:
+        return _Parts(_shapes(files), {}, {})
+    own, stage = checkpoint.folder / TENSORS, checkpoint.first_stage
+    first = {} if stage is None else _shapes(file for file in weight_files(stage.backbone) if file.name != TENSORS)
+    return _Parts(_shapes(file for file in files if file != own), first, _shapes([own]))
+
+
+def _shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+    named = (each for file in files for each in tensor_names(file).items())
+    return {name: shape for name, shape in named if not name.endswith(_NO_PARAMETERS)}
+
+
+def _count(shapes: Shapes) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def _context(checkpoint: Checkpoint) -> int:
+    """Positions of the corpus context that every token looks at, where it is as large as in training."""
+    if checkpoint.published is not None:
+        return checkpoint.published.lead
+    return 0 if checkpoint.cde is None else checkpoint.cde.context_size
 
 
 @cache

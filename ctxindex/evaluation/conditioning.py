@@ -20,9 +20,9 @@ from ctxindex.evaluation.corpus import Corpus, cut
 from ctxindex.evaluation.dataset import Dataset
 from ctxindex.evaluation.datasets.opening import is_dataset, name_of, open_dataset
 from ctxindex.indexing.freezing import SEED
-from ctxindex.indexing.options import CORPUS_CONTEXT, IndexOptions
+from ctxindex.indexing.options import CORPUS_CONTEXT, IndexOptions, require_sample, sample_settings
 from ctxindex.loading import load_documents
-from ctxindex.spec import NULL_CONTEXT
+from ctxindex.spec import NULL_CONTEXT, SAMPLINGS
 from ctxindex.types import ChunkedDocument, Chunker, Document, FailedDocument
 
 if TYPE_CHECKING:
@@ -46,36 +46,42 @@ class Conditioning:
         if not self._at_work:
             self._told(tokens)
 
-    def check(self, encoder: ContextEncoder | None, source: str | None) -> None:
-        """Find out whether the encoder can read in that context.
+    def check(self, encoder: ContextEncoder | None, options: IndexOptions) -> None:
+        """Find out whether the encoder can read in the context that is asked for.
 
         Raises:
-            ConfigError: it reads no corpus context, or has no stand-in for one.
+            ConfigError: it reads no corpus context, has no stand-in for one, or no sample can be drawn like that.
             CtxIndexError: another corpus cannot be read.
         """
-        if source is None:
+        source = options.context
+        asked = {**({} if source is None else {"context": source}), **sample_settings(options)}
+        if encoder is None and asked:
+            name, value = next(iter(asked.items()))
+            raise ConfigError(f"{name}={value} is for method cde, the only one that reads a corpus context")
+        require_sample(options)
+        if encoder is None or source is None:
             return
-        if encoder is None:
-            raise ConfigError(f"context={source} is for method cde, the only one that reads a corpus context")
         if source == NULL_CONTEXT:
             encoder.with_context(None)
         elif source != CORPUS_CONTEXT:
             self._dataset(source)
 
     def of(
-        self, encoder: ContextEncoder, source: str | None, corpus: Corpus
+        self, encoder: ContextEncoder, options: IndexOptions, corpus: Corpus
     ) -> tuple[ContextEncoder, Mapping[str, Any]]:
-        """The encoder in the context of `source`, and what is to be told of it: whose it is, its texts, the seconds.
+        """The encoder in the context asked for, and what is to be told of it: whose it is, its texts, the seconds.
 
         Args:
             encoder: of documents and queries.
-            source: None or "corpus" for the corpus itself, "null" for none, or the name of a dataset, file or folder.
+            options: `context` None or "corpus" for the corpus itself, "null" for none, or the name of a dataset, file
+                or folder; and how its sample is drawn.
             corpus: what is evaluated.
 
         Raises:
             ConfigError: the model has no stand-in for a context.
             CtxIndexError: the other corpus cannot be read, or a context not be made.
         """
+        source = options.context
         if source == NULL_CONTEXT:
             return encoder.with_context(None), {"of": NULL_CONTEXT, "texts": 0, "seconds": 0.0}
         documents: Sequence[ChunkedDocument] = corpus.documents
@@ -83,9 +89,10 @@ class Conditioning:
             documents = self._chunked(str(source), corpus, encoder)
         began = time.perf_counter()
         readable = list(_readable(documents, encoder))
-        texts = [one.text for one in sample_context(readable, encoder.context_size, SEED)]
+        seed, sampling = options.context_seed or SEED, options.context_sampling or SAMPLINGS[0]
+        texts = [one.text for one in sample_context(readable, encoder.context_size, seed, sampling)]
         with self._silence():
-            placed = encoder.with_context(encoder.encode_context(texts, seed=SEED))
+            placed = encoder.with_context(encoder.encode_context(texts, seed=seed))
         whose = corpus.name if source in (None, CORPUS_CONTEXT) else name_of(str(source))
         return placed, {"of": whose, "texts": len(texts), "seconds": time.perf_counter() - began}
 

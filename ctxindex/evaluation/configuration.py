@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from ctxindex.config import SETTINGS, typed
 from ctxindex.errors import ConfigError
 from ctxindex.indexing.options import IndexOptions
-from ctxindex.spec import METHODS
+from ctxindex.spec import METHODS, NULL_CONTEXT
 
 Prefix: TypeAlias = Literal["title", "headings", "context"]
 """What is put before each chunk."""
@@ -37,6 +37,9 @@ _PREFIXED = ("bm25", "independent")
 CHUNKING = ("chunker", "chunk_size", "chunk_unit", "chunk_overlap")
 """Settings of how documents are cut, which all configurations have in common."""
 
+OF_THE_CORPUS = ("context", "context_seed", "context_sampling")
+"""Settings of the method that reads a corpus context."""
+
 WINDOWED = (
     "join",
     "pooling",
@@ -49,7 +52,7 @@ WINDOWED = (
     "isolated",
     "pool_factor",
     "skiplist",
-    "context",
+    *OF_THE_CORPUS,
 )
 """Settings of the methods that read chunks in their documents, or in their corpus."""
 
@@ -95,8 +98,10 @@ class Configuration:
         if not self.needs_model:
             return self
         fitting = {} if self.method == "independent" else dict(settings)
-        if self.method != "cde":
-            fitting.pop("context", None)
+        unfit: tuple[str, ...] = () if self.method == "cde" else OF_THE_CORPUS
+        if self.settings.get("context") == NULL_CONTEXT:  # there is no sample to draw
+            unfit = OF_THE_CORPUS
+        fitting = {name: value for name, value in fitting.items() if name not in unfit}
         return replace(self, settings={**fitting, **self.settings}, common=common)
 
 

@@ -155,7 +155,7 @@ class Evaluator:
                 raise ConfigError("a language model has to write the lines of context: say which with --llm NAME")
             if configuration.needs_model or configuration.method == STORED:
                 encoder = as_context_encoder(self._encoder(configuration))
-                self._conditioning.check(encoder, configuration.options().context)
+                self._conditioning.check(encoder, configuration.options())
 
     def run(
         self, configuration: Configuration, corpora: Sequence[Corpus], points: Sequence[SweepPoint | None] | None = None
@@ -180,7 +180,7 @@ class Evaluator:
         for corpus, point in zip(corpora, points or [None] * len(corpora), strict=True):
             self._watch.begin(corpus, configuration)
             if conditioned is not None:
-                placed, told = self._conditioning.of(conditioned, configuration.options().context, corpus)
+                placed, told = self._conditioning.of(conditioned, configuration.options(), corpus)
                 scorer = Encoded(placed, self._vectors(placed), reader, self._watch.done)
                 notes = {**notes, "encoder": asdict(placed.spec), "corpus_context": told}
             run = evaluate(corpus, configuration, scorer, model=model, seed=self._seed, point=point, notes=notes)

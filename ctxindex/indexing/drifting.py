@@ -32,6 +32,7 @@ def context_status(frozen: FrozenContext, records: Sequence[DocumentRecord], fin
         size=frozen.context.size,
         texts=len(frozen.sample),
         seed=frozen.seed,
+        sampling=frozen.sampling,
         made_at=frozen.made_at,
         documents_then=frozen.documents,
         documents_now=len(now),
@@ -52,17 +53,19 @@ def context_drift(
         ModelError: the model cannot be loaded.
     """
     seed = frozen.seed + 1  # the seed of the context would draw its own texts again
-    documents = list(_documents(store, records, encoder, seed))
-    texts = [one.text for one in sample_context(documents, encoder.context_size, seed)] if documents else []
+    # A chunk of each is taken first, so as many documents will do; of all chunks alike, all have to be seen.
+    most = encoder.context_size if frozen.sampling == "by-document" else None
+    documents = _documents(store, records, encoder, seed, most)
+    texts = [one.text for one in sample_context(documents, encoder.context_size, seed, frozen.sampling)]
     if min(len(texts), len(frozen.sample)) < _LEAST_TEXTS:
         return None
     return encoder.drift(frozen.context, texts)
 
 
 def _documents(
-    store: Store, records: Sequence[DocumentRecord], encoder: ContextEncoder, seed: int
+    store: Store, records: Sequence[DocumentRecord], encoder: ContextEncoder, seed: int, most: int | None
 ) -> Iterator[ChunkedDocument]:
-    """As many documents of the index as a sample needs, with the chunks that the model can read."""
+    """The first `most` documents of the index, or all of them, with the chunks that the model can read."""
     live = [record.doc_id for record in records if record.revision]
     given = 0
     for doc_id in sorted(live, key=lambda doc_id: document_place(seed, doc_id)):
@@ -76,5 +79,5 @@ def _documents(
         if said:
             yield ChunkedDocument(Document(doc_id, ""), said)
             given += 1
-        if given == encoder.context_size:
+        if given == most:
             return

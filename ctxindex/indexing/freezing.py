@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,7 +28,7 @@ from ctxindex.encoding.corpus_context import CorpusContext, document_place, samp
 from ctxindex.errors import DocumentError, MismatchError, UsageError
 from ctxindex.loading import SkippedSource, Source
 from ctxindex.metering import Meter
-from ctxindex.spec import NULL_CONTEXT, EncoderSpec
+from ctxindex.spec import NULL_CONTEXT, SAMPLINGS, EncoderSpec, Sampling
 from ctxindex.types import Chunk, ChunkedDocument, Chunker, Document, FailedDocument, Tokenizer
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 SEED = 0
 """Of the sample that a new index is made with."""
+
+_SHOWN = 10
+"""Documents that an error names."""
 
 _FORMAT = 1
 _NUMBERS = "<f4"
@@ -65,6 +68,7 @@ class FrozenContext:
     documents: int
     seed: int
     made_at: str
+    sampling: Sampling = SAMPLINGS[0]
 
     def to_bytes(self) -> bytes:
         """The form that a store keeps."""
@@ -77,6 +81,7 @@ class FrozenContext:
             "sample": [[one.doc_id, one.ordinal, one.content_hash] for one in self.sample],
             "documents": self.documents,
             "seed": self.seed,
+            "sampling": self.sampling,
             "made_at": self.made_at,
             "shape": list(numbers.shape),
             "sha256": hashlib.sha256(numbers.tobytes()).hexdigest(),
@@ -105,7 +110,8 @@ class FrozenContext:
             vectors = np.frombuffer(numbers, _NUMBERS).reshape(values["shape"]).astype(np.float32)
             context = CorpusContext(values["context_id"], values["model"], vectors, prefix=values["prefix"])
             sample = tuple(SampledChunk(*one) for one in values["sample"])
-            return cls(context, sample, values["documents"], values["seed"], values["made_at"])
+            drawn = values.get("sampling", SAMPLINGS[0])
+            return cls(context, sample, values["documents"], values["seed"], values["made_at"], drawn)
         except (ValueError, KeyError, TypeError) as error:
             raise MismatchError(
                 f"the index's corpus context is damaged ({error}), and its vectors mean nothing without it: ingest "
@@ -114,11 +120,19 @@ class FrozenContext:
 
 
 def freeze_context(
-    encoder: ContextEncoder, sources: Sequence[Source], load: Load, chunker: Chunker, meter: Meter, seed: int = SEED
+    encoder: ContextEncoder,
+    sources: Sequence[Source],
+    load: Load,
+    chunker: Chunker,
+    meter: Meter,
+    *,
+    failures: Sequence[FailedDocument] = (),
+    seed: int = SEED,
+    sampling: Sampling = SAMPLINGS[0],
 ) -> FrozenContext:
     """Make the context of a new index out of its first documents; the same for the same documents in any order.
 
-    No more documents are read than the sample needs: documents are taken in the order of their places in it.
+    No more documents are read than the sample needs: by document, they are taken in the order of their places in it.
 
     Args:
         encoder: makes it.
@@ -126,34 +140,50 @@ def freeze_context(
         load: reads one.
         chunker: cuts it.
         meter: measures both.
+        failures: what was found besides and can be no document; only told where there is no context without it.
         seed: of the sample.
+        sampling: how it is drawn.
 
     Raises:
-        UsageError: no document has any text.
+        UsageError: no document has any text; the message says of each why, and what to do.
         ModelError: the model cannot be loaded, or memory is too short.
     """
-    read: list[ChunkedDocument] = []
+    hashes: dict[str, str] = {}
     unreadable: list[str] = []
-    for source in sorted(sources, key=lambda source: document_place(seed, source.doc_id)):
-        one = _read(source, load, chunker, encoder.tokenizer, meter)
-        if isinstance(one, str):
-            unreadable.append(f"{source.doc_id}: {one}")
-        else:
-            read.append(one)
-        if len(read) == encoder.context_size:
-            break
-    if not read:
-        why = f" ({unreadable[0]})" if unreadable else ""
-        raise UsageError(
-            f"{encoder.spec.model} reads documents in the context of their corpus, and none found here has any "
-            f"text{why}: no index was made"
-        )
-    chosen = sample_context(read, encoder.context_size, seed)
+
+    def read() -> Iterator[ChunkedDocument]:
+        for source in sorted(sources, key=lambda source: document_place(seed, source.doc_id)):
+            one = _read(source, load, chunker, encoder.tokenizer, meter)
+            if isinstance(one, str):
+                unreadable.append(f"{source.doc_id}: {one}")
+                continue
+            hashes[one.document.doc_id] = one.document.content_hash
+            yield one
+            if sampling == "by-document" and len(hashes) == encoder.context_size:
+                return
+
+    chosen = sample_context(read(), encoder.context_size, seed, sampling)
+    if not chosen:
+        raise _nothing_to_sample(encoder, [*unreadable, *(f"{one.doc_id}: {one.reason}" for one in failures)])
     context = encoder.encode_context([one.text for one in chosen], seed=seed)
-    hashes = {one.document.doc_id: one.document.content_hash for one in read}
     sample = tuple(SampledChunk(one.doc_id, one.ordinal, hashes[one.doc_id]) for one in chosen)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return FrozenContext(context, sample, len(sources) - len(unreadable), seed, now)
+    return FrozenContext(context, sample, len(sources) - len(unreadable), seed, now, sampling)
+
+
+def _nothing_to_sample(encoder: ContextEncoder, unreadable: Sequence[str]) -> UsageError:
+    """With the failures, of which no record can be made: an index without a context would be without one for good."""
+    shown = [f"  {one}" for one in unreadable[:_SHOWN]]
+    if len(unreadable) > _SHOWN:
+        shown.append(f"  … and {len(unreadable) - _SHOWN:,} more")
+    lines = [
+        f"{encoder.spec.model} reads documents in the context of their corpus, and none found here has any text to "
+        "make one of, so no index was made and nothing was recorded:",
+        *shown,
+        "mend one of these or add a document with text, and ingest again; or read without a corpus where the model can "
+        "(--context null), and failures are recorded",
+    ]
+    return UsageError("\n".join(lines))
 
 
 def _read(source: Source, load: Load, chunker: Chunker, tokenizer: Tokenizer, meter: Meter) -> ChunkedDocument | str:

@@ -12,9 +12,10 @@ from ctxindex.encoding.fitness import TRAINED_WINDOW, choose_window, counts_as_f
 from ctxindex.encoding.known_models import default_model
 from ctxindex.encoding.options import window_overlap
 from ctxindex.encoding.runtime import AUTO
-from ctxindex.errors import MismatchError
+from ctxindex.errors import ConfigError, MismatchError
 from ctxindex.spec import (
     NULL_CONTEXT,
+    SAMPLINGS,
     ChunkerSpec,
     ChunkPooling,
     EncoderSpec,
@@ -23,6 +24,7 @@ from ctxindex.spec import (
     Join,
     Method,
     Owner,
+    Sampling,
     Windows,
 )
 
@@ -44,6 +46,8 @@ _OF_THE_ENCODER = (
 )
 """Settings that an encoder's spec has by the same name."""
 
+_NOTHING: Mapping[str, Any] = {}
+
 CORPUS_CONTEXT = "corpus"
 """The `context` that is a sample of the documents themselves."""
 
@@ -53,7 +57,8 @@ class IndexOptions:
     """The settings that decide vectors; None where the user said nothing. Units of sizes are those of `chunk_unit`.
 
     `context` is where a CDE encoder's context comes from: "corpus", the default, for a sample of the documents, "null"
-    for the model's own stand-in; in an evaluation also a dataset or documents, by name.
+    for the model's own stand-in; in an evaluation also a dataset or documents, by name. `context_seed` draws the
+    sample, in the way called `context_sampling`.
     """
 
     model: str | None = None
@@ -78,6 +83,8 @@ class IndexOptions:
     pool_factor: int | None = None
     skiplist: Literal["none", "model"] | None = None
     context: str | None = None
+    context_seed: int | None = None
+    context_sampling: Sampling | None = None
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -131,10 +138,45 @@ def context_source(encoder: EncoderSpec) -> str | None:
     return NULL_CONTEXT if encoder.context == NULL_CONTEXT else CORPUS_CONTEXT
 
 
+def sample_settings(options: IndexOptions) -> dict[str, Any]:
+    """What was asked for of the sample that a corpus context is made of: seed and sampling, where they were given."""
+    given = {name: getattr(options, name) for name in ("context_seed", "context_sampling")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def require_sample(options: IndexOptions) -> None:
+    """Check that a sample can be drawn as asked for, where anything was.
+
+    Raises:
+        ConfigError: it cannot, or there is to be none.
+    """
+    given, seed = sample_settings(options), options.context_seed
+    if given and options.context == NULL_CONTEXT:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError(f"{flags}: there is no sample to draw with --context {NULL_CONTEXT}: leave one of them out")
+    if seed is not None and seed < 0:
+        raise ConfigError(f"--context-seed {seed} must be 0 or more")
+    if options.context_sampling not in (None, *SAMPLINGS):
+        raise ConfigError(f"--context-sampling {options.context_sampling} is none of {', '.join(SAMPLINGS)}")
+
+
 def require_agreement(
-    stored: IndexSpec, options: IndexOptions, loader: int, *, trust_remote_code: bool = False
+    stored: IndexSpec,
+    options: IndexOptions,
+    loader: int,
+    drawn: Mapping[str, Any] = _NOTHING,
+    *,
+    trust_remote_code: bool = False,
 ) -> None:
     """Check that what was asked for is what the index was built with.
+
+    Args:
+        stored: the spec of the index.
+        options: what was asked for.
+        loader: the version of the loader.
+        drawn: seed and sampling of the index's corpus context by the names of the options, which no spec says; they are
+            compared only where they are here.
+        trust_remote_code: let Python code in a model's folder run.
 
     Raises:
         MismatchError: with the settings that differ, and what to do.
@@ -149,6 +191,7 @@ def require_agreement(
         "window_overlap": window_overlap(encoder),
         "context": context_source(encoder),
         **{name: getattr(encoder, name) for name in _OF_THE_ENCODER},
+        **drawn,
     }
     asked = {name: value for name, value in asdict(options).items() if value is not None and name in has}
     if options.dtype == AUTO:  # the precision that was chosen when the index was made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding import Encoder, load_encoder
@@ -12,12 +12,18 @@ from ctxindex.encoding.encoder import as_context_encoder, restore_encoder
 from ctxindex.errors import ConfigError, UsageError
 from ctxindex.indexing.drifting import context_drift, context_status
 from ctxindex.indexing.freezing import FrozenContext, Load, freeze_context, has_frozen_context, thaw_context
-from ctxindex.indexing.options import CORPUS_CONTEXT, IndexOptions, require_agreement
+from ctxindex.indexing.options import (
+    CORPUS_CONTEXT,
+    IndexOptions,
+    require_agreement,
+    require_sample,
+    sample_settings,
+)
 from ctxindex.loading import LOADER_VERSION, Source
 from ctxindex.metering import Meter
 from ctxindex.spec import NULL_CONTEXT, IndexSpec
 from ctxindex.stores import Store
-from ctxindex.types import Chunker, ContextStatus, DocumentRecord
+from ctxindex.types import Chunker, ContextStatus, DocumentRecord, FailedDocument
 
 if TYPE_CHECKING:
     from ctxindex.encoding.context_encoder import ContextEncoder
@@ -56,9 +62,16 @@ class Tools:
 
     def require_agreement(self, spec: IndexSpec) -> None:
         """Check that what the user asks for is what the index has: raises MismatchError."""
-        require_agreement(spec, self._options, LOADER_VERSION, trust_remote_code=self._trusted)
+        drawn: dict[str, Any] = {}
+        if sample_settings(self._options):  # the spec does not say, and the context is read for that alone
+            frozen = self.frozen_context(spec)
+            seed, sampling = (None, None) if frozen is None else (frozen.seed, frozen.sampling)
+            drawn = {"context_seed": seed, "context_sampling": sampling}
+        require_agreement(spec, self._options, LOADER_VERSION, drawn, trust_remote_code=self._trusted)
 
-    def make(self, sources: Sequence[Source], load: Load) -> tuple[IndexSpec, FrozenContext | None]:
+    def make(
+        self, sources: Sequence[Source], load: Load, failures: Sequence[FailedDocument] = ()
+    ) -> tuple[IndexSpec, FrozenContext | None]:
         """The spec of a new index, and its corpus context where its encoder reads one.
 
         All that could refuse to work is tried here: the weights too, where there are any sources.
@@ -66,6 +79,7 @@ class Tools:
         Args:
             sources: the documents that the index begins with.
             load: reads one.
+            failures: what was found and can be no document.
 
         Raises:
             ModelError: the model cannot be found or used.
@@ -80,7 +94,10 @@ class Tools:
         if conditioned is not None and self._options.context == NULL_CONTEXT:
             encoder = conditioned.with_context(None)
         elif conditioned is not None:
-            frozen = freeze_context(conditioned, sources, load, chunker, self._meter)
+            settings: dict[str, Any] = {
+                name.removeprefix("context_"): value for name, value in sample_settings(self._options).items()
+            }
+            frozen = freeze_context(conditioned, sources, load, chunker, self._meter, failures=failures, **settings)
             encoder = conditioned.with_context(frozen.context)
         if sources:
             encoder.load()
@@ -90,10 +107,11 @@ class Tools:
     def _conditioned(self, encoder: Encoder) -> ContextEncoder | None:
         """The encoder, where it reads a corpus context; raises ConfigError where what was asked does not fit it."""
         found, asked = as_context_encoder(encoder), self._options.context
-        if found is None and asked is not None:
-            raise ConfigError(
-                f"--context is for method cde; {encoder.spec.method} reads no corpus context: leave it out"
-            )
+        given = [*(["context"] if asked is not None else []), *sample_settings(self._options)]
+        if found is None and given:
+            flag = f"--{given[0].replace('_', '-')}"
+            raise ConfigError(f"{flag} is for method cde; {encoder.spec.method} reads no corpus context: leave it out")
+        require_sample(self._options)
         if asked not in (None, CORPUS_CONTEXT, NULL_CONTEXT):
             raise ConfigError(
                 f"--context {asked}: an index is read in the context of its own documents ({CORPUS_CONTEXT}), or in "

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -14,10 +15,13 @@ from click.testing import CliRunner
 from ctxindex.cli import cli
 from ctxindex.cli.options import SectionedCommand, new_model_option
 from ctxindex.encoding import packaged
+from ctxindex.encoding.cde_folder import make_native_cde
+from ctxindex.encoding.cde_settings import NativeCde
 from ctxindex.encoding.trained import TrainedSettings, write_settings
 from tests.cli.command_line import answer, run
 from tests.encoding.test_colbert import PYLATE, pylate
 from tests.encoding.tiny import save_sentence_transformer
+from tests.encoding.tiny_cde import save_published
 
 
 def test_the_list_says_what_is_here(tmp_path: Path) -> None:
@@ -42,6 +46,32 @@ def test_a_model_in_the_cache_of_the_hub_is_here(tmp_path: Path) -> None:
     assert next(model["available"] for model in values["models"] if model["name"] == name)
 
 
+def test_the_list_takes_nothing_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a published CDE model may lack its tokenizer, which another model in the cache has or has not."""
+    name, asked = "jxm/cde-small-v2", []
+    cache = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+    folder = save_published(cache / "snapshots" / "abc", "v2", embedder="answerdotai/ModernBERT-base")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("abc", encoding="utf-8")
+
+    def snapshot_download(repository: str, **more: Any) -> str:
+        asked.append(repository)
+        assert more["local_files_only"] is True
+        return str(folder / "embedder")
+
+    def available() -> bool:
+        models = json.loads(printed("list", "--json"))["models"]
+        return next(bool(model["available"]) for model in models if model["name"] == name)
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert available()
+    (folder / "embedder" / "tokenizer.json").unlink()
+    assert not available()
+    assert asked == ["answerdotai/ModernBERT-base"] * 2
+
+
 def test_a_model_is_shown(tmp_path: Path) -> None:
     shown = run("models", "show", "minilm", cwd=tmp_path).stdout
     for text in ("BERT, 6 layers of 384", "512 tokens; trained with 256", "53aa51172d14", "22,713,216", "estimate: "):
@@ -60,6 +90,38 @@ def test_a_late_interaction_model_is_shown(tmp_path: Path) -> None:
     values = answer(run("models", "show", folder, "--json", cwd=tmp_path))
     assert values["encoder"] == "late-interaction"
     assert values["late_interaction"]["query_length"] == 24
+
+
+def test_both_stages_of_a_model_are_shown(tmp_path: Path) -> None:
+    base = save_sentence_transformer(tmp_path / "base")
+    native = str(make_native_cde(str(base), tmp_path / "native", NativeCde(first_stage="minilm", context_size=1000)))
+    shared = str(make_native_cde(str(base), tmp_path / "shared", NativeCde(share_stages=True)))
+    published = str(save_published(tmp_path / "published", "v2", limit_layers_first_stage=2))
+    for folder, texts in (
+        (native, ("BERT, 6 layers of 384, from minilm", "1,000 texts, as in training", "reads without one too")),
+        (shared, ("the second stage itself", "of 512 texts")),
+        (
+            published,
+            ("ModernBERT, 2 layers of 32", "ModernBERT, 4 layers of 32", "5 texts, no more", "nothing without"),
+        ),
+    ):
+        shown = printed("show", folder)
+        assert all(text in shown for text in ("first stage", "second stage", "corpus context", *texts)), shown
+        assert "backbone" not in shown
+    assert "22,713,216 of them in the first stage alone" in printed("show", native)
+    assert "first stage alone" not in printed("show", shared)
+    values = json.loads(printed("show", native, "--json"))
+    assert values["encoder"] == "cde"
+    assert values["cde"] | {"first": values["cde"]["first"]["layers"]} == {
+        "first": 6,
+        "model": "minilm",
+        "context_size": 1000,
+        "fixed": False,
+        "null": True,
+    }
+    assert json.loads(printed("show", shared, "--json"))["cde"]["first"] is None
+    assert json.loads(printed("show", published, "--json"))["cde"]["fixed"] is True
+    assert "cde" not in json.loads(printed("show", "minilm", "--json"))
 
 
 def test_a_model_that_needs_insisting_says_so(tmp_path: Path) -> None:

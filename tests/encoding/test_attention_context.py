@@ -112,6 +112,32 @@ def test_holds_in_the_types_that_models_run_in(
 
 
 @WAYS
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("lengths", [(6, 6), (6, 4)], ids=["without a mask", "with a mask"])
+def test_the_bias_is_not_rounded_to_the_type_of_the_states(
+    products: bool, dtype: torch.dtype, lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all scores are 0 and only the context's values are 1, what comes out is the share of the context."""
+    choose(monkeypatch, products=products and dtype != torch.float16)
+    size, bias = 300, -8.22  # between two numbers of bfloat16, 0.03 from each
+    case = Case(lengths, size, dtype)
+    for part, number in zip((*case.rows, case.key, case.value), (0.0, 0.0, 0.0, 0.0, 1.0), strict=True):
+        part.data.fill_(number)
+    case.bias = torch.tensor([bias + math.log(size)], requires_grad=True)
+    found = case.found()
+    for (start, stop), length in zip(pairwise(case.packing.starts), lengths, strict=True):
+        share = size * math.exp(bias) / (length + size * math.exp(bias))
+        assert (found[start:stop].double() / share - 1).abs().max() < 6e-3
+    expected = sum(
+        length * HEADS * SIZE * length * size * math.exp(bias) / (length + size * math.exp(bias)) ** 2
+        for length in lengths
+    )
+    (gradient,) = torch.autograd.grad(found.double().sum(), [case.bias])
+    assert gradient.dtype == torch.float32
+    assert float(gradient) == pytest.approx(expected, rel=2e-2)
+
+
+@WAYS
 def test_a_share_far_from_the_range_of_a_type_is_no_accident(products: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Either side may take all the attention, and neither may leave something that is no number."""
     choose(monkeypatch, products=products)
@@ -124,13 +150,18 @@ def test_a_share_far_from_the_range_of_a_type_is_no_accident(products: bool, mon
         assert all(torch.isfinite(one).all() for one in torch.autograd.grad(case.found().sum(), case.leaves))
 
 
-def test_without_a_share_nothing_changes() -> None:
+@WAYS
+def test_without_a_share_nothing_changes(products: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose(monkeypatch, products=products)
     case = Case((30, 8), 5, torch.float32)
     case.bias.data.fill_(-torch.inf)
     query, key, value = (part.transpose(1, 2) for part in case.rows)
-    with torch.inference_mode():
+    with torch.no_grad():
         alone, _ = packed_attention(LAYER, query, key, value, None, packing=case.packing)
-        assert torch.equal(case.found(), alone[0, : case.packing.tokens])
+        found = case.found()
+    assert torch.equal(found, alone[0, : case.packing.tokens]) if products else torch.allclose(found, alone[0, :38])
+    gradients = torch.autograd.grad(case.found().sum(), case.leaves)
+    assert all(torch.isfinite(one).all() for one in gradients)
 
 
 def test_a_recorder_sees_tokens_without_order_and_keeps_what_layers_make_of_them() -> None:

@@ -188,6 +188,16 @@ def test_neither_order_nor_repetition_of_a_context_means_anything(kind: str, fol
         assert np.abs(found - expected).max() > 1e-4
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_context_is_another_vector_and_the_same_one_the_same(kind: str, folders: dict[str, Path]) -> None:
+    encoder = opened(folders[kind])
+    one, same, other = (
+        vectors(encoder.with_context(encoder.encode_context(texts))) for texts in (TEXTS[:3], TEXTS[:3], TEXTS[3:])
+    )
+    assert np.array_equal(one, same)
+    assert np.abs(one - other).max() > 1e-3
+
+
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
 def test_vectors_do_not_depend_on_what_shares_a_batch(kind: str, folders: dict[str, Path]) -> None:
     documents = [DOCUMENT, chunked("b", TEXTS[:2]), chunked("c", ["He died."])]

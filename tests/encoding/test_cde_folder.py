@@ -143,6 +143,32 @@ def test_everything_in_the_folder_decides_who_it_is(made: Path, folder: Path) ->
     assert len(seen) == 3
 
 
+def test_everything_that_decides_a_context_is_in_its_name(made: Path, folder: Path) -> None:
+    """Texts, prefix, and the weights of either stage; what reads it with another name is refused."""
+
+    def named(texts: list[str] = TEXTS, place: Path = folder) -> str:
+        return opened(place).encode_context(texts).context_id
+
+    assert named() == named(place=made)
+    seen = [named(), named([*TEXTS[:-1], TEXTS[-1] + "."])]
+    context = opened(made).encode_context(TEXTS)
+    for file, name in (
+        ("model.safetensors", "embeddings.LayerNorm.bias"),
+        ("first_stage/model.safetensors", "embeddings.LayerNorm.bias"),
+        ("cde.safetensors", "null"),
+    ):
+        tensors = load_file(folder / file)
+        save_file(tensors | {name: tensors[name] + 1}, folder / file, metadata={"format": "pt"})
+        seen.append(named())
+        with pytest.raises(MismatchError, match="made by another model"):
+            opened(folder).with_context(context)
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+    prompts = folder / "first_stage" / "config_sentence_transformers.json"
+    prompts.write_text(json.dumps({"prompts": {"document": "text: "}}), encoding="utf-8")
+    seen.append(named())
+    assert len(set(seen)) == len(seen)
+
+
 def test_its_own_tensors_decide_who_it_is_wherever_the_weights_lie(base: Path, tmp_path: Path) -> None:
     """Older folders have the transformer in 0_Transformer."""
     older = Path(shutil.copytree(base, tmp_path / "older"))

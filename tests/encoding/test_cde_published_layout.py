@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
 from ctxindex.encoding.cde_published import PublishedCdeEncoder
 from ctxindex.encoding.cde_published_layout import Switches, read_published
+from ctxindex.encoding.cde_published_model import context_positions
 from ctxindex.encoding.cde_published_weights import wanted_shapes
 from ctxindex.errors import ModelError
 from ctxindex.spec import ChunkerSpec, EncoderSpec, IndexSpec
@@ -95,6 +96,15 @@ def test_what_both_were_published_with_is_known(
     ids = {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"}
     mine, own = config(**layout.second).to_dict(), config().to_dict()
     assert {key for key in own if mine[key] != own[key]} <= ids
+
+
+def test_of_512_context_texts_none_is_rotated_and_all_behind_them_is(v1: Path, v2: Path, tmp_path: Path) -> None:
+    for source, unrotated in ((v1, True), (v2, False)):
+        layout = read_published(changed(source, tmp_path / source.name, transductive_corpus_size=512))
+        assert layout is not None
+        found = context_positions(layout, 4).tolist()
+        assert found[:512] == ([0] * 512 if unrotated else list(range(512)))
+        assert found[512:] == list(range(512, 512 + 8 + 4))
 
 
 @pytest.mark.parametrize(

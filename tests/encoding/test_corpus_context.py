@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxindex.encoding.corpus_context import SAMPLINGS, CorpusContext, Sampling, context_id, drift, sample_context
+from ctxindex.encoding.corpus_context import CorpusContext, context_id, drift, sample_context
 from ctxindex.errors import ConfigError, ModelError, UsageError
-from ctxindex.spec import NULL_CONTEXT
+from ctxindex.spec import NULL_CONTEXT, SAMPLINGS, Sampling
 from ctxindex.types import ChunkedDocument
 from tests.encoding.stand_in import chunked
 
@@ -60,7 +60,7 @@ def test_every_document_is_as_likely() -> None:
     documents = corpus([1] * 9 + [40])
     drawn = [sample_context(documents, 1, seed)[0].doc_id for seed in range(300)]
     assert all(10 <= drawn.count(f"d{number}") <= 55 for number in range(10))  # 30 each, were it even
-    uniform = [sample_context(documents, 1, seed, "uniform_chunk")[0].doc_id for seed in range(100)]
+    uniform = [sample_context(documents, 1, seed, "uniform-chunk")[0].doc_id for seed in range(100)]
     assert uniform.count("d9") > 60  # 40 of 49 chunks are its own
 
 
@@ -79,7 +79,7 @@ def test_chunks_of_blanks_are_passed_over() -> None:
 def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ConfigError, match="1 text or more"):
         sample_context([], 0)
-    with pytest.raises(ConfigError, match="by_document or uniform_chunk"):
+    with pytest.raises(ConfigError, match="by-document or uniform-chunk"):
         sample_context([], 1, policy="first")  # type: ignore[arg-type]
     assert sample_context([], 4) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ def unigram() -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=220, special_tokens=specials, unk_token="[UNK]", show_progress=False)
     tokenizer.train_from_iterator(TEXTS * 4, trainer)
+    return _framed(tokenizer, "[CLS]", "[SEP]")
+
+
+def word_level(words: Sequence[str]) -> Tokenizer:
+    """Of these words, in this order behind those of `SPECIALS`, separated by blanks."""
+    numbers = {word: number for number, word in enumerate([*SPECIALS.values(), *words])}
+    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return _framed(tokenizer, "[CLS]", "[SEP]")
 
 
@@ -162,14 +171,19 @@ def save_sentence_transformer(folder: Path, kind: str = "bert", pooling: str = "
     `more` may hold `behind` and `before`, the modules after and before the pooling, `include_prompt`, and what
     SentenceTransformer takes.
     """
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Transformer
-    from sentence_transformers.sentence_transformer.modules import Pooling
-
     tokenizer = tokenizer_for(kind)
     if kind in ("roberta", "xlm-roberta", "mpnet"):  # their padding has the id 1 in every model, and here [UNK] has it
         tokenizer.pad_token = "[UNK]"
     backbone = save_backbone(folder.parent / f"{folder.name}-backbone", backbone_config(kind, tokenizer), tokenizer)
+    return save_modules(folder, backbone, pooling, **more)
+
+
+def save_modules(folder: Path, backbone: Path, pooling: str = "mean", **more: Any) -> Path:
+    """A model of the transformer in the folder `backbone`; `more` as above, with `width`, that of what is pooled."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
     before, behind = more.pop("before", []), more.pop("behind", [])
     pool = Pooling(more.pop("width", HIDDEN), pooling, include_prompt=more.pop("include_prompt", True))
     modules = [Transformer(str(backbone)), *before, pool, *behind]

@@ -19,6 +19,7 @@ from ctxindex.errors import ConfigError
 from ctxindex.evaluation import Corpus, Run, parse_configurations
 from ctxindex.evaluation.cache import DiskCache, key_of
 from ctxindex.evaluation.evaluator import Evaluator
+from ctxindex.spec import SAMPLINGS
 from ctxindex.types import ChunkedDocument, EncodedDocument
 from tests.cli.command_line import answer
 from tests.cli.command_line import run as command
@@ -93,6 +94,22 @@ def test_an_index_of_the_corpus_has_the_same_context(models: dict[str, Path], tm
     assert len(name) == len(control.notes["encoder"]["context"]) == 64
 
 
+def test_another_seed_and_sampling_draw_another_context(models: dict[str, Path]) -> None:
+    corpus = people()
+    encoder = load_encoder(str(models["native"]), EncoderOptions(device="cpu", dtype="float32", threads=1))
+    assert isinstance(encoder, CdeEncoder)
+    found = set()
+    for settings, seed, sampling in (
+        ("", 0, SAMPLINGS[0]),
+        (",context_seed=5,context_sampling=uniform-chunk", 5, SAMPLINGS[1]),
+    ):
+        done = run(f"cde,model={models['native']},dtype=float32{settings}", corpus)
+        texts = [one.text for one in sample_context(corpus.documents, SIZE, seed, sampling)]
+        assert done.notes["encoder"]["context"] == encoder.encode_context(texts).context_id
+        found.add(done.notes["encoder"]["context"])
+    assert len(found) == 2
+
+
 def test_controls_without_and_with_another_context(models: dict[str, Path], tmp_path: Path) -> None:
     file = tmp_path / "other.txt"
     file.write_text("\n\n".join(f"The agreement may be terminated by party {n}." for n in range(9)), encoding="utf-8")
@@ -116,7 +133,15 @@ def test_what_cannot_be_is_told_before_anything_is_encoded(models: dict[str, Pat
     (late,) = parse_configurations([f"late,model={models['base']},context=null"])
     (published,) = parse_configurations([f"cde,model={models['published']},context=null"])
     (nowhere,) = parse_configurations([f"cde,model={models['native']},context=./nowhere"])
-    for configuration, words in ((late, "for method cde"), (published, "no vector that stands"), (nowhere, "nowhere")):
+    (seeded,) = parse_configurations([f"late,model={models['base']},context_seed=1"])
+    (drawn,) = parse_configurations([f"cde,model={models['native']},context=null,context_seed=1"])
+    for configuration, words in (
+        (late, "for method cde"),
+        (published, "no vector that stands"),
+        (nowhere, "nowhere"),
+        (seeded, "context_seed=1 is for method cde"),
+        (drawn, "no sample to draw"),
+    ):
         with pytest.raises(Exception, match=words) as caught:
             Evaluator(device="cpu").check([configuration])
         assert configuration is nowhere or isinstance(caught.value, ConfigError)
@@ -126,6 +151,10 @@ def test_a_flag_for_cde_is_left_out_of_other_methods() -> None:
     late, cde = parse_configurations(["late", "cde"])
     assert late.over({"context": "null"}, {}).settings == {}
     assert cde.over({"context": "null"}, {}).settings == {"context": "null"}
+    (null,) = parse_configurations(["cde,context=null"])
+    assert late.over({"context_seed": 1, "context_sampling": "uniform-chunk"}, {}).settings == {}
+    assert cde.over({"context_seed": 1}, {}).settings == {"context_seed": 1}
+    assert null.over({"context_seed": 1}, {}).settings == {"context": "null"}
 
 
 def test_the_command_line_compares_with_the_controls(models: dict[str, Path], tmp_path: Path) -> None:

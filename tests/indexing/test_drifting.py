@@ -114,6 +114,7 @@ def test_the_command_line_tells_all_of_it(tmp_path: Path, model: str) -> None:
     assert "Its corpus context, 4 texts of 4 documents, is frozen" in result.stdout
     shown = run("status", cwd=tmp_path).stdout
     assert "4 texts of 4 documents, made 20" in shown
+    assert "by-document, seed 0" in shown
     assert "4 documents now, 1.0 times as many" in shown
     assert "--index NEW" not in shown
     write(tmp_path / "docs", "life", LIFE, 6)
@@ -130,6 +131,22 @@ def test_the_command_line_tells_all_of_it(tmp_path: Path, model: str) -> None:
     assert (values["texts"], values["documents_now"], values["growth"], values["drift"]) == (4, 10, 2.5, None)
     refused = run("status", "--drift", "--index", "none", cwd=tmp_path)
     assert refused.returncode == 4
+
+
+def test_the_command_line_draws_by_another_seed(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "docs", "law", LAW, 4)
+    drawn = ("--context-seed", "7", "--context-sampling", "uniform-chunk")
+    result = run("ingest", "docs", "--model", model, "--device", "cpu", "-q", *drawn, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    values = answer(run("status", "--json", cwd=tmp_path))["corpus_context"]
+    assert (values["seed"], values["sampling"]) == (7, "uniform-chunk")
+    assert "uniform-chunk, seed 7" in run("status", cwd=tmp_path).stdout
+    assert run("ingest", "docs", "-q", *drawn, cwd=tmp_path).returncode == 0
+    refused = run("ingest", "docs", "-q", "--context-seed", "8", cwd=tmp_path)
+    assert refused.returncode == 5
+    assert "context_seed: index 7, asked for 8" in refused.stderr
+    refused = run("ingest", "docs", "-q", cwd=tmp_path, CTXINDEX_CONTEXT_SEED="8")
+    assert refused.returncode == 5
 
 
 def test_chunks_in_their_corpus_alone_verify(tmp_path: Path, model: str) -> None:

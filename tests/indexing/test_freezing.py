@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,10 @@ def test_a_restart_reproduces_vectors_bit_for_bit(here: dict[str, Any], folder: 
         before = everything(index)["docs/two.txt"]
         query = index.searcher().encoder.encode_queries(["Who shall pay?"])
     with Index.open(**here) as index:
+        name = frozen(index).context.context_id
         index.delete(["docs/two.txt"])
         assert index.ingest(folder).new == 1
+        assert frozen(index).context.context_id == name
         np.testing.assert_array_equal(numbers(everything(index)["docs/two.txt"]), numbers(before))
         np.testing.assert_array_equal(index.searcher().encoder.encode_queries(["Who shall pay?"]), query)
 
@@ -209,19 +212,108 @@ def test_without_a_corpus_the_model_reads_with_its_stand_in(here: dict[str, Any]
         index.ingest(folder)
 
 
-def test_what_cannot_be_is_refused_before_an_index_is_made(here: dict[str, Any], folder: Path, model: str) -> None:
-    empty = folder.parent / "empty"
-    empty.mkdir()
-    (empty / "broken.pdf").write_bytes(b"%PDF-1.4 no more of it")
+def test_where_no_document_can_be_read_the_refusal_names_all(
+    here: dict[str, Any], folder: Path, model: str, tmp_path: Path
+) -> None:
+    """There is no spec without a context, and no record without a spec: as soon as there is one, all are recorded."""
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for number in range(11):
+        (bad / f"broken{number:02}.pdf").write_bytes(b"%PDF-1.4 no more of it")
+    (bad / "lines.jsonl").write_text("no JSON\n", encoding="utf-8")  # known to be none before anything is read
     with Index.open(model=model, **here) as index:
-        with pytest.raises(UsageError, match=r"in the context of their corpus.*no index was made"):
-            index.ingest(empty)
+        with pytest.raises(UsageError) as refused:
+            index.ingest(bad)
         assert index.spec is None
+        told = str(refused.value).splitlines()
+        assert "in the context of their corpus" in told[0]
+        assert "no index was made and nothing was recorded" in told[0]
+        assert len(told) == 1 + 10 + 1 + 1
+        assert all(line.startswith("  bad/broken") and ": " in line[14:] for line in told[1:11])
+        assert told[11] == "  … and 2 more"
+        assert "add a document with text, and ingest again" in told[12]
+        with pytest.raises(UsageError, match=r"  lines\.jsonl: .*broken JSON"):
+            index.ingest(bad / "lines.jsonl")
+        assert index.spec is None
+        report = index.ingest(bad, folder)
+        assert (report.new, len(report.failures)) == (len(NAMES), 12)
+        assert len(index.status().failed) == 12
+    with Index.open("null", model=model, context="null", **here) as index:  # needs no corpus
+        assert len(index.ingest(bad).failures) == 12
+        assert len(index.status().failed) == 12
+
+
+def test_what_cannot_be_is_refused_before_an_index_is_made(here: dict[str, Any], folder: Path, model: str) -> None:
     with Index.open(model=model, context="elsewhere", **here) as index, pytest.raises(ConfigError, match="--context"):
         index.ingest(folder)
     with (
         Index.open(model="minilm", method="late", context="null", **here) as index,
         pytest.raises(ConfigError, match="--context is for method cde"),
+    ):
+        index.ingest(folder)
+
+
+def test_seed_and_sampling_are_chosen_once(here: dict[str, Any], folder: Path, model: str) -> None:
+    samples: dict[int | None, tuple[SampledChunk, ...]] = {}
+    names: set[str] = set()
+    for seed, sampling in ((None, None), (0, "by-document"), (1, None), (2, "uniform-chunk")):
+        with Index.open(f"i{len(samples)}", model=model, context_seed=seed, context_sampling=sampling, **here) as index:
+            index.ingest(folder)
+            made = frozen(index)
+            assert (made.seed, made.sampling) == (seed or 0, sampling or "by-document")
+            samples[seed] = made.sample
+            names.add(made.context.context_id)
+            status = index.status(drift=True).context
+            assert status is not None
+            assert (status.seed, status.sampling) == (made.seed, made.sampling)
+            assert status.drift is not None
+    assert samples[None] == samples[0] != samples[1]
+    assert len(names) == 3, "and every seed has a context of its own"
+    documents = {one.doc_id for one in samples[2]}
+    assert len(documents) < SIZE  # some document gave two before all had given one
+    again: dict[str, Any] = {"context_seed": 2, "context_sampling": "uniform-chunk"}
+    with Index.open("i3", **again, **here) as index:
+        assert index.ingest(folder).unchanged == len(NAMES)
+    for name, value, told in (
+        ("context_seed", 4, "context_seed: index 2, asked for 4"),
+        ("context_sampling", "by-document", "context_sampling: index 'uniform-chunk', asked for 'by-document'"),
+    ):
+        with Index.open("i3", **{**again, name: value}, **here) as index, pytest.raises(MismatchError, match=told):
+            index.ingest(folder)
+
+
+def test_a_context_stored_without_its_sampling_was_drawn_by_document() -> None:
+    context = CorpusContext("12" * 32, "34" * 32, np.ones((1, 2), np.float32))
+    one = FrozenContext(context, (), 1, 0, "2026-01-01T00:00:00+00:00")
+    head, _, rest = one.to_bytes().partition(b"\n")
+    older = {name: value for name, value in json.loads(head).items() if name != "sampling"}
+    assert FrozenContext.from_bytes(json.dumps(older).encode() + b"\n" + rest).sampling == "by-document"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"context_seed": 1, "context": "null"}, "--context-seed: there is no sample to draw with --context null"),
+        ({"context_seed": -1}, "--context-seed -1 must be 0 or more"),
+        ({"context_sampling": "first"}, "--context-sampling first is none of by-document, uniform-chunk"),
+        ({"context_seed": 1, "model": "minilm", "method": "late"}, "--context-seed is for method cde"),
+    ],
+)
+def test_a_sample_that_cannot_be_drawn_is_refused(
+    settings: dict[str, Any], told: str, here: dict[str, Any], folder: Path, model: str
+) -> None:
+    with Index.open(**{"model": model, **settings}, **here) as index:
+        with pytest.raises(ConfigError, match=told):
+            index.ingest(folder)
+        assert index.spec is None
+
+
+def test_an_index_without_a_context_refuses_a_seed(here: dict[str, Any], folder: Path) -> None:
+    with Index.open(model="minilm", method="independent", **here) as index:
+        index.ingest(folder)
+    with (
+        Index.open(context_seed=1, **here) as index,
+        pytest.raises(MismatchError, match="context_seed: index None, asked for 1"),
     ):
         index.ingest(folder)
 

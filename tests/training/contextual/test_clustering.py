@@ -73,6 +73,13 @@ def test_the_sides_change_no_cluster_of_points_but_which_of_its_points_a_pair_go
     assert partition(straight) != partition(mirrored)
 
 
+def test_planted_domains_are_the_same_from_either_side() -> None:
+    queries, documents, of_pair = planted()
+    options = ClusteringOptions(size=20)
+    there, back = cluster_pairs(queries, documents, options), cluster_pairs(documents, queries, options)
+    assert partition(there.labels) == partition(back.labels) == partition(of_pair)
+
+
 def _units(vectors: Any) -> Any:
     return clustering._usable("vectors", vectors)
 
