@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import seeds
+from benchmarks.results import ROWS
 from benchmarks.rows import CUT, Row, write_rows
 from benchmarks.rows import UNTITLED as BARE
 
@@ -64,7 +65,7 @@ def test_a_seed_that_ships_has_the_figures_of_the_package(measured: Path, monkey
         CUT: [row, replace(row, name="bm25", ndcg=0.1), replace(row, dataset="squad-eval", digest="of others")],
         BARE: [replace(row, ndcg=0.65)],
     }
-    write_rows(measured.parent / seeds.ROWS, groups)
+    write_rows(measured.parent / ROWS, groups)
     monkeypatch.setattr(seeds, "load_encoder", lambda _: SimpleNamespace(spec=SimpleNamespace(digest="shipped")))
     seeds.take_shipped("2")
     assert rows(measured) == {"seed 2": {"contracts": 0.7}}
