@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 
     from ctxindex.encoding.checkpoint import Checkpoint
     from ctxindex.encoding.local import LocalEncoder
-    from ctxindex.evaluation.corpus import Corpus
     from ctxindex.evaluation.results import Run
     from ctxindex.training.contextual.pairs import Pair, Sources
     from ctxindex.training.folder import Ended
@@ -216,20 +214,17 @@ class ContextualWorkshop(Workshop):
         measured[TUNED] = self._of_tuned(folder)
         return measured
 
-    def _of_tuned(self, folder: Path, corpora: Sequence[Corpus] | None = None) -> list[Run]:
-        return list(self._in_corpus(str(folder), {}, corpora))
+    def _of_tuned(self, folder: Path) -> list[Run]:
+        return list(self._in_corpus(str(folder), {}))
 
-    def _in_corpus(
-        self, model: str, settings: Mapping[str, Any], corpora: Sequence[Corpus] | None = None, *, null: bool = False
-    ) -> Iterator[Run]:
+    def _in_corpus(self, model: str, settings: Mapping[str, Any], *, null: bool = False) -> Iterator[Run]:
         """A CDE model on every held-out corpus, in the context of a sample of it, or in the null context."""
         configuration = Configuration("cde", settings=settings, common={"model": model})
         watch = self._watch or Unwatched()
         options = configuration.options().encoder_options(self._device, **self._machine)
         encoder = load_encoder(model, options, Meter(on_tokens=watch.advance))
         assert isinstance(encoder, CdeEncoder)
-        caches: dict[int, MemoryCache] = defaultdict(MemoryCache)  # of documents that are asked twice, in one context
-        for corpus in self._data.held.values() if corpora is None else corpora:
+        for corpus in self._data.held.values():
             watch.begin(corpus, configuration)
             reading = encoder
             if not null:
@@ -237,7 +232,7 @@ class ContextualWorkshop(Workshop):
                 reading = encoder.with_context(encoder.encode_context([one.text for one in drawn]))
             spec = reading.spec
             notes = {"method": spec.method, "dtype": spec.dtype, "encoder": asdict(spec)}
-            scorer = Encoded(reading, caches[id(corpus.documents)], done=watch.done)
+            scorer = Encoded(reading, MemoryCache(), done=watch.done)
             run = evaluate(corpus, configuration, scorer, model=spec.model, notes=notes)
             watch.end(run)
             yield run
