@@ -225,7 +225,7 @@ def _print(found: Finetuned, training: Training) -> None:
         tried = ", ".join(f"{share:g}: {100 * value:.1f}" for share, value in sorted(found.merges.items()))
         click.echo(
             f"Kept {found.merged:g} of the tuned weights, the smallest share within a standard error of the best "
-            f"(nDCG@10 on held-out documents, with their questions and with words of their chunks: {tried})"
+            f"(nDCG@10 on held-out documents: {tried})"
         )
     elif found.merged < 1:
         click.echo(f"Kept {found.merged:g} of the tuned weights, the rest is the base's.")

@@ -216,10 +216,7 @@ def _results(found: Finetuned) -> str:
     )
     if found.merges:
         tried = ", ".join(f"{share:g}: {words.points(value)}" for share, value in sorted(found.merges.items()))
-        chosen = (
-            "the smallest share within a standard error of the best on these documents, asked with their own questions "
-            "and with words of their chunks"
-        )
+        chosen = "the smallest share that is within a standard error of the best on these documents"
         return f"{said}\n\nOf the tuned weights {found.merged:g} was kept, {chosen} ({tried})."
     return said if found.merged == 1 else f"{said}\n\nOf the tuned weights {found.merged:g} was kept."
 

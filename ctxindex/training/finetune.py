@@ -8,9 +8,8 @@ measured; and of one that is finished the run says what was found.
 
 How much of the change is kept (`merge`): weights between the base's and the tuned ones often lose less of what the base
 knew than they lose of what was learnt. Where several shares are given, the smallest is taken that is not told from the
-best on the held-out documents (`measured.least_share`), asked with their own questions and, for what these do not
-see, with words of their chunks (`worded`). Measured are then the base, each chunk alone and in context, and the tuned
-model.
+best on the held-out documents (`measured.least_share`). Measured are then the base, each chunk alone and in context,
+and the tuned model.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ def least_share(measured: Mapping[float, Sequence[Run]]) -> float:
     """The smallest share of the tuned weights that is not told from the best one on the held-out documents.
 
     Not told is a mean nDCG@10 over corpora that is behind by no more than one standard error of the difference, paired
-    by query. What a model loses on other texts is not measured there, and grows with the share; so of shares that are
-    as good the smallest is kept. Source of the rule: Breiman and others, "Classification and Regression
+    by query. What a model loses elsewhere by being tuned is not measured there, and grows with the share; so of shares
+    that are as good the smallest is kept. Source of the rule: Breiman and others, "Classification and Regression
     Trees", 1984, section 3.4.3, where it is the smallest tree within one standard error of the best.
 
     Args:

@@ -63,8 +63,7 @@ class Finetuned:
         folder: of the model.
         history: what was logged, by step: `loss` and its parts, `learning_rate`, `eval_ndcg@10`.
         runs: measurements on each held-out corpus, by what was measured; empty where nothing is held out.
-        merged: the share of the tuned weights that was taken; `merges` has the mean nDCG@10 of each that was tried,
-            over the held-out corpora with their own questions and with words of their chunks (`worded`).
+        merged: the share of the tuned weights that was taken; `merges` has the mean nDCG@10 of each that was tried.
         seconds: of training, in the process that ended it.
         steps: of the whole training.
         earlier: whether all of it had been done before; then `runs` have values, and no rankings.

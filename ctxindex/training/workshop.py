@@ -33,14 +33,12 @@ from ctxindex.training.plan import ALONE, CONTEXT, TUNED, Finetuned, Plan, descr
 from ctxindex.training.sampling import Limits, Sampler
 from ctxindex.training.trainer import ContextualTrainer, make_trainer, precision_of
 from ctxindex.training.tuned import require_same, write_tuned
-from ctxindex.training.worded import both_ways
 
 if TYPE_CHECKING:
     import torch
     from transformers import TrainerCallback
 
     from ctxindex.encoding.checkpoint import Checkpoint
-    from ctxindex.evaluation.corpus import Corpus
     from ctxindex.training.data import Data
 
 _OF_THE_MACHINE = {"method", "device", "threads", "dtype", "trust_remote_code", "batch_tokens"}
@@ -208,14 +206,13 @@ class Workshop:
         return merged_state(self._new_model("cpu"))
 
     def _try_merges(self, state: Mapping[str, torch.Tensor]) -> dict[float, list[Run]]:
-        """What every share that may be taken finds, asked as is and by words; nothing where there is no choice."""
+        """What every share that may be taken finds; nothing where there is no choice."""
         if len(self._plan.merge) < 2:
             return {}
-        corpora = both_ways(self._data.held.values(), self._plan.schedule.seed)
         found = {}
         for share in self._plan.merge:
             self._write(state, share, self._folder.candidate)
-            found[share] = self._of_tuned(self._folder.candidate, corpora)
+            found[share] = self._of_tuned(self._folder.candidate)
             _log.info("%g of the tuned weights: nDCG@10 %.4f on held-out documents", share, mean_of(found[share]))
         return found
 
@@ -239,9 +236,9 @@ class Workshop:
         measured[TUNED] = self._of_tuned(folder)
         return measured
 
-    def _of_tuned(self, folder: Path, corpora: Sequence[Corpus] | None = None) -> list[Run]:
+    def _of_tuned(self, folder: Path) -> list[Run]:
         """What is measured of a tuned model, as it says of itself that it is read."""
-        return self._run(self._encoder.spec.method, str(folder), {}, corpora)
+        return self._run(self._encoder.spec.method, str(folder), {})
 
     def _alone(self) -> dict[str, Any]:
         """Settings of the base when it reads each chunk alone: its own pooling, or means where it has none."""
@@ -260,13 +257,10 @@ class Workshop:
         each = {f"{METRIC} {run.corpus.name}": run.metrics[METRIC].mean for run in runs}
         return {METRIC: mean_of(runs), **(each if len(each) > 1 else {})}
 
-    def _run(
-        self, method: str, model: str, settings: Mapping[str, Any], corpora: Sequence[Corpus] | None = None
-    ) -> list[Run]:
-        """What a model finds in the corpora, left out: in those that are held out."""
+    def _run(self, method: str, model: str, settings: Mapping[str, Any]) -> list[Run]:
         evaluator = Evaluator(device=self._device, watch=self._watch, **self._machine)
         configuration = Configuration(method, settings=settings, common={"model": model})
-        return list(evaluator.run(configuration, list(self._data.held.values()) if corpora is None else corpora))
+        return list(evaluator.run(configuration, list(self._data.held.values())))
 
 
 def given(options: EncoderOptions) -> dict[str, Any]:

@@ -112,6 +112,8 @@ def test_a_finished_training_says_what_was_found(root: Path, data: Data, whole: 
     assert again.earlier
     assert (again.steps, set(again.merges), set(again.runs)) == (2, {0.5, 1.0}, {ALONE, CONTEXT, TUNED})
     assert again.merged in (0.5, 1.0)
+    measured = mean_of(again.runs[TUNED])
+    assert measured == pytest.approx(again.merges[again.merged])
     assert [line["step"] for line in again.history if "train_loss" in line] == [2]
     with pytest.raises(ConfigError, match=r"is finished: .* for another --merge train anew"):
         trained(plan_of(root), data, tmp_path / "tuned", resume=True)
