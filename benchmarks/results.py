@@ -58,7 +58,8 @@ TRAINED = {
 }
 """What the shipped model finds, read as it was trained and each chunk alone."""
 
-WITHOUT_TITLES = ("late,model=minilm-insent",)
+SHIPPED = "late,model=minilm-insent"
+WITHOUT_TITLES = (SHIPPED,)
 """What is asked again of texts without titles; methods that read no title find the same without."""
 
 ORDER = ("bm25", "bm25+title", "independent", "independent+title", *list(CONFIGURATIONS)[4:], *TRAINED)
@@ -211,10 +212,19 @@ def _named(rows: Iterable[Row], told: Callable[[Row], str]) -> list[str]:
 
 
 def _table(runs: Table, sets: Sequence[str], cell: Callable[[Row], str], order: Sequence[str] = ORDER) -> str:
-    words = {**CONFIGURATIONS, **TRAINED}
     lines = [f"| | {' | '.join(sets)} |", f"| --- |{' --- |' * len(sets)}"]
-    lines += [f"| {words[name]} | {' | '.join(cell(runs[one, name]) for one in sets)} |" for name in order]
+    for name in order:
+        rows = [runs[one, name] for one in sets]
+        lines.append(f"| {_called(rows, runs)} | {' | '.join(map(cell, rows))} |")
     return "\n".join(lines)
+
+
+def _called(rows: Sequence[Row], runs: Table) -> str:
+    """What a row is called; one of a trained model tells where it was measured of other weights than ship."""
+    name = rows[0].name
+    if name in TRAINED and any(row.digest != runs[row.dataset, SHIPPED].digest for row in rows):
+        return f"{TRAINED[name]} (earlier weights)"
+    return {**CONFIGURATIONS, **TRAINED}[name]
 
 
 def _with_interval(one: Row) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.results import ROWS, SETS
+from benchmarks.results import ROWS, SETS, SHIPPED
 from benchmarks.rows import CUT, read_rows
 from benchmarks.rows import UNTITLED as BARE
 from ctxindex.chunking import load_chunker
@@ -37,9 +37,6 @@ from ctxindex.spec import ChunkerSpec
 
 MEASURED = Path(__file__).parent / "measured" / "seeds.json"
 CHUNKS = ChunkerSpec("recursive", 500, "chars", 0)
-SHIPPED = f"late,model={MINILM_INSENT}"
-"""What `results.py` calls the shipped model, read as its settings say."""
-
 TITLED, UNTITLED = "with titles", "without titles"
 
 

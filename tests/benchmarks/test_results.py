@@ -202,6 +202,10 @@ def test_what_is_asked_for_is_measured_beside_the_baseline(tmp_path: Path, monke
     assert [(row.name, row.ndcg) for row in groups[CUT][:2]] == [("independent", 0.2), (trained, 0.4)]
     assert {len(rows) for rows in groups.values()} == {1, 8, 7}
     assert read_rows(tmp_path / results.ROWS) == groups
+    alone = replace(groups[CUT][1], name=next(name for name in results.TRAINED if name != trained))
+    shipped = {("contracts", trained): groups[CUT][1]}
+    assert results._called([alone], shipped) == results.TRAINED[alone.name]
+    assert results._called([replace(alone, digest="old")], shipped).endswith(" (earlier weights)")
     runs.clear()
     results.measure(tmp_path, ["independent"], groups)
     assert runs == [["independent"], ["independent"]]
