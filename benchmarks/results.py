@@ -152,9 +152,10 @@ def render(groups: Mapping[str, Sequence[Row]]) -> str:
         "## squad-eval by its own paragraphs (nDCG@10)",
         _table(paragraphs, ("squad-eval",), lambda one: _points(one.ndcg)),
         "## Seconds to index",
-        _table(runs, SETS, lambda one: f"{one.seconds:,.1f}"),
+        _table(runs, SETS, lambda one: "-" if one.seconds is None else f"{one.seconds:,.1f}"),
         f"Wall time of the machine that measured the row, on {_processors(runs)}; encoding included, the loading of "
-        "the model not. Vectors kept from an earlier run count with the time they took then.",
+        "the model not. Vectors kept from an earlier run count with the time they took then; no time is told where "
+        "another number of processors had made them.",
         "## The sets",
         _sizes(runs),
     ]

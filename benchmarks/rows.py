@@ -30,7 +30,8 @@ class Row:
     """What a configuration found.
 
     Values are 0 to 1. `differs` is from the baseline of the same run, with p below `SIGNIFICANT` when corrected for the
-    rows of that run. `digest` is that of the model's weights, empty for none.
+    rows of that run. `digest` is that of the model's weights, empty for none. `seconds` are None where vectors had been
+    made by another number of processors.
     """
 
     dataset: str
@@ -43,7 +44,7 @@ class Row:
     high: float
     recall: float
     hit: float
-    seconds: float
+    seconds: float | None
     differs: bool
     digest: str
     processors: int
