@@ -54,7 +54,7 @@ READ = EncoderOptions(method="late", anchor=64, anchor_title=True, blend=0.6, is
 
 
 def plan(seed: int, steps: int) -> Plan:
-    """Everything that decides the model."""
+    """Everything that decides the model, but for the precision, which is the one that the machine is fast in."""
     return Plan(
         model=MINILM,
         encoder=READ,
