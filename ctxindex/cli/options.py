@@ -33,8 +33,9 @@ WRITER = "Language model (pairs of the kind generated)"
 TRAINING = "Training"
 
 _ADVICE = {
-    CONTEXT: "What a chunk is read with. For documents longer than the model reads (512 tokens for MiniLM), try "
-    "--anchor 64 --anchor-title first: they tell every window what its document is about.",
+    CONTEXT: "What a chunk is read with. A model that was trained for it, as minilm-insent, says this of itself. With "
+    "another, for documents longer than it reads (512 tokens for MiniLM), try --anchor 64 --anchor-title first: they "
+    "tell every window what its document is about.",
     LLM: "Reads each document once a chunk, which costs. Answers are kept in the cache folder and asked for only once.",
     WRITER: "Reads passages spread over each document and writes queries for them, which costs. Answers are kept in "
     "the cache folder and asked for only once.",
@@ -179,13 +180,13 @@ _ENCODER = (
         "--anchor",
         type=int,
         metavar="N",
-        help="Begin each later window with the document's first N tokens.  [default: 0]",
+        help="Begin each later window with the document's first N tokens.  [default: the model's own, or 0]",
     ),
     _option(
         CONTEXT,
         "--anchor-title/--no-anchor-title",
         default=None,
-        help="Begin each window with the document's title.  [default: no]",
+        help="Begin each window with the document's title.  [default: the model's own, or no]",
     ),
     _option(
         CONTEXT,
@@ -193,13 +194,14 @@ _ENCODER = (
         type=float,
         metavar="B",
         help="Weight of the vector of the chunk (late interaction: of each of its tokens) alone, 0 to less than 1; a "
-        "second pass.  [default: 0]",
+        "second pass.  [default: the model's own, or 0]",
     ),
     _option(
         CONTEXT,
         "--isolated",
         type=click.Choice(ISOLATED),
-        help="With --blend, the chunk alone, behind its title, or behind title or else opening.  [default: chunk]",
+        help="With --blend, the chunk alone, behind its title, or behind title or else opening.  [default: the "
+        "model's own, or chunk]",
     ),
     _option(
         CONTEXT,
@@ -279,6 +281,14 @@ def chosen_store(settings: Mapping[str, Any]) -> list[str]:
 def loading_options(command: Command) -> Command:
     """--include, --exclude, --root, --no-ignore and --max-chars: which documents paths give, and their doc_ids."""
     return _all(_LOADING, command)
+
+
+def chosen_loading(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options of `loading_options` that were given, to be repeated in the next command."""
+    found = [f"--{name} {shlex.quote(glob)}" for name in ("include", "exclude") for glob in settings[name]]
+    found += [f"--root {shlex.quote(settings['root'])}"] if settings["root"] else []
+    found += ["--no-ignore"] if settings["no_ignore"] else []
+    return (*found, *([f"--max-chars {settings['max_chars']}"] if settings["max_chars"] else []))
 
 
 def chunk_options(command: Command) -> Command:

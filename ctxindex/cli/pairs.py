@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,21 +13,34 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctxindex.cli.options import SectionedCommand, json_option, loading_options, parse_price, writer_options
+from ctxindex.cli.options import (
+    WRITER,
+    SectionedCommand,
+    SectionedOption,
+    chosen_loading,
+    json_option,
+    loading_options,
+    parse_price,
+    writer_options,
+)
 from ctxindex.cli.output import SOME_FAILED, plural, print_json
 from ctxindex.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
+    from ctxindex.loading import SkippedSource
     from ctxindex.training.pairs import Drawn, Pair, PairOptions, QueryWriter, Split
     from ctxindex.types import Document, FailedDocument
 
 _SHOWN = 10
+_ENDING = re.compile(r"(?:\.[A-Za-z]\w*)+$")
+"""Of a name that looks like that of a file; a number after a dot is that of a version."""
 _EXAMPLES = 4
 
 _OUT = "FILE.jsonl for the pairs alone, or DIR for a set that eval and training read."
 _KINDS = "Of headings, definitions, sentences, cloze and generated.  [default: all, generated with --llm alone]"
 _HOLDOUT = "Share of the documents to keep for evaluation; makes DIR/train and DIR/held-out."
 _REMOVE = "Cut the sentence of a cloze pair out of its document: harder, less natural."
+_MAX_TOKENS = "Most of one answer, with what a model thinks before it.  [default: 120 a query, and 400]"
 _CACHE = "Where the answers of the language model are kept.  [default: ~/.cache/ctxindex]"
 
 
@@ -44,6 +58,9 @@ _CACHE = "Where the answers of the language model are kept.  [default: ~/.cache/
 @json_option
 @loading_options
 @writer_options
+@click.option(
+    "--llm-max-tokens", cls=SectionedOption, section=WRITER, type=click.IntRange(min=1), metavar="N", help=_MAX_TOKENS
+)
 @click.pass_context
 def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None:
     """Make training pairs of DOCS: queries that name what a document is about, and the characters that answer them.
@@ -59,28 +76,32 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None
     cloze         about half of the words of a sentence, without its stop words
     generated     by a language model that reads a passage (--llm)
 
-    A pair is a line {"query_id", "query", "doc_id", "start", "end", "kind"}. With --out DIR, documents.jsonl stands
-    beside queries.jsonl: what eval reads. The split of --holdout is by document, never by query.
+    A pair is a line {"query_id", "query", "doc_id", "start", "end", "kind"}; in a file of its own with the words of the
+    answer as "evidence". With --out DIR, documents.jsonl stands beside queries.jsonl: what eval and finetune read. The
+    split of --holdout is by document, never by query.
     """  # noqa: D301  # \b is click's mark for lines that are not to be wrapped
     from ctxindex.training.pairs import draw
 
     target = _Target.of(given["out"], given["holdout"])
     options = _options(given)
-    documents, failed = _load(paths, target, given)
+    read = _load(paths, target, given)
+    documents = read.documents
     with ExitStack() as opened:
         writer = _writer(given, options, opened)
         with _progress(given["quiet"], len(documents), "pairs") as done:
             drawn = draw(documents, options, writer=writer, done=done)
     if not given["as_json"]:
-        _print_failed(failed)
+        _print_some("failed", read.failed)
+        _print_some("skipped", read.skipped)
     if not drawn.pairs:
         raise UsageError(f"no pairs could be made of {plural(len(documents), 'document')}: is there prose in them?")
     written = target.write(documents, drawn.pairs, given["seed"])
     if given["as_json"]:
-        print_json(_as_json(documents, drawn, failed, written, writer))
+        print_json(_as_json(read, drawn, written, writer))
     else:
         _print(documents, drawn, written)
-    if failed:
+        _print_next(paths, target, given)
+    if read.failed:
         ctx.exit(SOME_FAILED)
 
 
@@ -95,7 +116,13 @@ class _Target:
     @classmethod
     def of(cls, out: str, holdout: float | None) -> _Target:
         path = Path(out).expanduser()
-        is_file = path.suffix == ".jsonl"
+        is_file = path.suffix == ".jsonl" and not out.endswith("/")
+        if (ending := _ENDING.search(path.name)) and not is_file and not out.endswith("/") and not path.exists():
+            stem = path.name[: ending.start()]
+            raise ConfigError(
+                f"--out {out}: a file of pairs ends in .jsonl, a folder for a set has no ending, or a slash behind it: "
+                f"name {stem}.jsonl, {stem} or {out}/"
+            )
         if holdout is not None and not 0 < holdout < 1:
             raise ConfigError(f"--holdout {holdout:g}: a share between 0 and 1, as 0.1")
         if is_file and holdout is not None:
@@ -121,19 +148,43 @@ class _Target:
         return globs_of(own, places)
 
     def write(self, documents: Sequence[Document], pairs: Sequence[Pair], seed: int) -> dict[Path, Split]:
-        from ctxindex.training.pairs import Split, split, write_pairs, write_set
+        from ctxindex.training.pairs import Split, remove_set, split, write_pairs, write_set
 
         everything = Split(tuple(documents), tuple(pairs))
         if self.is_file:
-            write_pairs(self.path, pairs)
+            write_pairs(self.path, everything)
             return {self.path: everything}
         sides = {self.path: everything}
         if self.holdout is not None:
-            train, held_out = split(documents, pairs, self.holdout, seed)
-            sides = {self.path / "train": train, self.path / "held-out": held_out}
+            sides = dict(zip(self._parts, split(documents, pairs, self.holdout, seed), strict=True))
         for folder, side in sides.items():
             write_set(folder, side)
+        # Of a set of an earlier run, one part would be trained on that the other measures.
+        for folder in [one for one in (self.path, *self._parts) if one not in sides]:
+            if remove_set(folder):
+                _say(f"removed documents.jsonl and queries.jsonl in {folder}, the set of an earlier run")
         return sides
+
+    @property
+    def _parts(self) -> tuple[Path, Path]:
+        """The folders of a set that is split."""
+        return self.path / "train", self.path / "held-out"
+
+    def commands(self, paths: Sequence[str], loading: Sequence[str]) -> list[str]:
+        """What to do next: commands that take what was written, with the documents and the flags of their loading."""
+        made = shlex.quote(str(self.path))
+        if self.is_file:
+            documents = " ".join(map(shlex.quote, paths))
+            found = [" ".join([f"finetune {documents} --pairs {made}", *loading, "--out MODEL"])]
+            # Elsewhere eval would call the documents by other names, or not have them all.
+            if len(paths) == 1 and paths[0] != "-" and not loading:
+                found = [f"eval {documents} --questions {made} --compare bm25,independent,late", *found]
+            return found
+        compared = "--compare bm25,independent,independent+title,late"
+        if self.holdout is None:
+            return [f"eval {made} {compared}", f"finetune {made} --out MODEL"]
+        train, held_out = (shlex.quote(str(part)) for part in self._parts)
+        return [f"eval {held_out} {compared}", f"finetune {train} --validation {held_out} --out MODEL"]
 
 
 def _options(given: Mapping[str, Any]) -> PairOptions:
@@ -151,10 +202,17 @@ def _options(given: Mapping[str, Any]) -> PairOptions:
     return PairOptions(given["per_document"], kinds, given["seed"], given["remove_sentences"])
 
 
-def _load(
-    paths: tuple[str, ...], target: _Target, given: Mapping[str, Any]
-) -> tuple[list[Document], list[FailedDocument]]:
-    """The documents, and those that failed."""
+@dataclass(frozen=True)
+class _Read:
+    """What the paths gave."""
+
+    documents: list[Document]
+    failed: list[FailedDocument]
+    skipped: list[SkippedSource]
+
+
+def _load(paths: tuple[str, ...], target: _Target, given: Mapping[str, Any]) -> _Read:
+    """The documents, those that failed, and what is none."""
     from ctxindex.loading import LoadOptions, SkippedSource, find_sources, load_source
     from ctxindex.loading.values import DEFAULT_MAX_CHARS
     from ctxindex.types import FailedDocument
@@ -163,18 +221,19 @@ def _load(
     most = DEFAULT_MAX_CHARS if given["max_chars"] is None else given["max_chars"]
     exclude = [*given["exclude"], *target.left_out(paths)]
     loading = LoadOptions.of(given["include"], exclude, root, no_ignore=given["no_ignore"], max_chars=most)
-    documents: list[Document] = []
     with find_sources(paths, loading) as found:
-        failed = list(found.failures)
+        read = _Read([], list(found.failures), list(found.skipped))
         with _progress(given["quiet"], len(found.sources), "read") as done:
             for source in found.sources:
                 outcome = load_source(source, loading)
                 done(source.doc_id)
                 if isinstance(outcome, FailedDocument):
-                    failed.append(outcome)
-                elif not isinstance(outcome, SkippedSource):
-                    documents.append(outcome)
-    return documents, failed
+                    read.failed.append(outcome)
+                elif isinstance(outcome, SkippedSource):
+                    read.skipped.append(outcome)
+                else:
+                    read.documents.append(outcome)
+    return read
 
 
 def _writer(given: Mapping[str, Any], options: PairOptions, opened: ExitStack) -> QueryWriter | None:
@@ -183,11 +242,13 @@ def _writer(given: Mapping[str, Any], options: PairOptions, opened: ExitStack) -
     from ctxindex.evaluation.cache import default_folder
     from ctxindex.integrations.llama_index.generator import open_generator
     from ctxindex.llm import CachedGenerator
-    from ctxindex.training.pairs import QueryWriter
+    from ctxindex.training.pairs import QueryWriter, most_tokens
 
     price = parse_price(given["llm_price"])
     folder = default_folder() if given["cache"] is None else Path(given["cache"]).expanduser()
-    generator = opened.enter_context(open_generator(given["llm"], url=given["llm_url"]))
+    most = given["llm_max_tokens"] or most_tokens(given["per_passage"])
+    asked = open_generator(given["llm"], url=given["llm_url"], max_tokens=most, empty_at_length=True)
+    generator = opened.enter_context(asked)
     answers = CachedGenerator(generator, folder / "answers" / "pairs.jsonl")
     return QueryWriter(answers, per_passage=given["per_passage"], price=price, say=_say)
 
@@ -210,32 +271,28 @@ def _progress(quiet: bool, total: int, what: str) -> Iterator[Callable[[str], No
     yield lambda doc_id: None
 
 
-def _as_json(
-    documents: Sequence[Document],
-    drawn: Drawn,
-    failed: Sequence[FailedDocument],
-    written: Mapping[Path, Split],
-    writer: QueryWriter | None,
-) -> dict[str, Any]:
+def _as_json(read: _Read, drawn: Drawn, written: Mapping[Path, Split], writer: QueryWriter | None) -> dict[str, Any]:
     return {
         "schema": "ctxindex.pairs/1",
-        "documents": len(documents),
+        "documents": len(read.documents),
         "pairs": {"total": len(drawn.pairs), **drawn.by_kind()},
         "dropped": {"duplicates": drawn.duplicates},
-        "failed": [{"doc_id": one.doc_id, "reason": one.reason} for one in failed],
+        "failed": [{"doc_id": one.doc_id, "reason": one.reason} for one in read.failed],
+        "skipped": [{"doc_id": one.doc_id, "reason": one.reason} for one in read.skipped],
         "written": [
             {"path": str(path), "documents": len(side.documents), "pairs": len(side.pairs)}
             for path, side in written.items()
         ],
         "llm_cost": None if writer is None else writer.cost,
+        "llm_unanswered": None if writer is None else writer.unanswered,
     }
 
 
-def _print_failed(failed: Sequence[FailedDocument]) -> None:
-    for failure in failed[:_SHOWN]:
-        click.echo(f"  failed  {failure.doc_id}: {failure.reason}", err=True)
-    if len(failed) > _SHOWN:
-        click.echo(f"  failed  … and {len(failed) - _SHOWN:,} more; --json has all of them", err=True)
+def _print_some(what: str, entries: Sequence[FailedDocument | SkippedSource]) -> None:
+    for one in entries[:_SHOWN]:
+        click.echo(f"  {what}  {one.doc_id}: {one.reason}", err=True)
+    if len(entries) > _SHOWN:
+        click.echo(f"  {what}  … and {len(entries) - _SHOWN:,} more; --json has all of them", err=True)
 
 
 def _print(documents: Sequence[Document], drawn: Drawn, written: Mapping[Path, Split]) -> None:
@@ -251,11 +308,13 @@ def _print(documents: Sequence[Document], drawn: Drawn, written: Mapping[Path, S
         click.echo(f"      {answer if len(answer) <= 90 else answer[:89] + '…'}")
     for path, side in written.items():
         click.echo(f"{path}: {plural(len(side.documents), 'document')}, {plural(len(side.pairs), 'pair')}")
-    last = list(written)[-1]
-    if last.suffix == ".jsonl":
-        click.echo(f"Next: ctxindex eval DOCS --questions {shlex.quote(str(last))} --compare bm25,independent,late")
-    else:
-        click.echo(f"Next: ctxindex eval {shlex.quote(str(last))} --compare bm25,independent,independent+title,late")
+
+
+def _print_next(paths: Sequence[str], target: _Target, given: Mapping[str, Any]) -> None:
+    first, *more = target.commands(paths, chosen_loading(given))
+    click.echo(f"Next: ctxindex {first}")
+    for command in more:
+        click.echo(f"      ctxindex {command}")
 
 
 def _say(line: str) -> None:

@@ -19,6 +19,9 @@ from ctxindex.types import Document
 Level: TypeAlias = Literal["chunk", "document"]
 """What is ranked: chunks, or documents."""
 
+Places: TypeAlias = "Mapping[tuple[str, GoldSpan | str | None], str]"
+"""File and line by the query_id and an answer of it, a span or a doc_id; None stands for the query itself."""
+
 
 class DatasetError(UsageError):
     """A dataset that cannot be evaluated on as it is."""
@@ -78,8 +81,12 @@ def without_titles(dataset: Dataset) -> Dataset:
     return replace(dataset, name=f"{dataset.name} without titles", documents=documents)
 
 
-def check(dataset: Dataset) -> Dataset:
+def check(dataset: Dataset, places: Places | None = None) -> Dataset:
     """The dataset itself, once it is known to make sense.
+
+    Args:
+        dataset: what is looked at.
+        places: where queries and their answers were read, for messages; what is not in it is called by its query_id.
 
     Raises:
         DatasetError: with the first thing that does not.
@@ -94,35 +101,55 @@ def check(dataset: Dataset) -> Dataset:
     lengths = {document.doc_id: len(document.text) for document in dataset.documents}
     level = dataset.level
     for query in dataset.queries:
-        _check_query(query, level, lengths, dataset)
+        _Checked(dataset, query, lengths, places or {}).require(level)
     return dataset
 
 
-def _check_query(query: Query, level: Level, lengths: Mapping[str, int], dataset: Dataset) -> None:
-    where = f"{dataset.name}: query {query.query_id!r}"
-    if not query.text.strip():
-        raise DatasetError(f"{where} has no text")
-    if level == "chunk" and not query.spans:
-        raise DatasetError(f"{where} has no span, others have: give all of them start and end, or none")
-    if level == "document" and not query.doc_ids:
-        raise DatasetError(f"{where} has no relevant document")
-    for span in query.spans:
-        length = lengths.get(span.doc_id)
-        if length is None and span.doc_id in dataset.unreadable:
-            continue
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A query of a dataset that is looked at, with the lengths of all texts that can be read."""
+
+    dataset: Dataset
+    query: Query
+    lengths: Mapping[str, int]
+    places: Places
+
+    def require(self, level: Level) -> None:
+        query = self.query
+        if not query.text.strip():
+            raise self._error("has no text")
+        if level == "chunk" and not query.spans:
+            raise self._error("has no span, others have: give all of them start and end, or none")
+        if level == "document" and not query.doc_ids:
+            raise self._error("has no relevant document")
+        for span in query.spans:
+            if reason := self._reason(span):
+                raise self._error(reason, span)
+        known = self.lengths.keys() | self.dataset.unreadable.keys()
+        missing = next((doc_id for doc_id in query.grades if doc_id not in known), None)
+        if missing is not None:
+            raise self._error(_unknown(missing, self.lengths), missing)
+
+    def _reason(self, span: GoldSpan) -> str:
+        """What is wrong with a span, if anything is."""
+        length = self.lengths.get(span.doc_id)
         if length is None:
-            raise DatasetError(f"{where} {_unknown(span.doc_id, lengths)}")
-        if span.end <= span.start:
-            raise DatasetError(f"{where} has the span [{span.start}, {span.end}), which ends before it holds anything")
+            return "" if span.doc_id in self.dataset.unreadable else _unknown(span.doc_id, self.lengths)
+        named = f"has the span [{span.start}, {span.end})"
+        if span.end == span.start:
+            return f"{named}, which is empty"
+        if span.end < span.start:
+            return f"{named}, which ends before it begins"
         if not 0 <= span.start < span.end <= length:
-            raise DatasetError(
-                f"{where} has the span [{span.start}, {span.end}), outside of the {length:,} characters of "
-                f"{span.doc_id!r}"
-            )
-    known = lengths.keys() | dataset.unreadable.keys()
-    missing = next((doc_id for doc_id in query.grades if doc_id not in known), None)
-    if missing is not None:
-        raise DatasetError(f"{where} {_unknown(missing, lengths)}")
+            return f"{named}, outside of the {length:,} characters of {span.doc_id!r}"
+        return ""
+
+    def _error(self, reason: str, answer: GoldSpan | str | None = None) -> DatasetError:
+        query_id = self.query.query_id
+        place = self.places.get((query_id, answer))
+        if place is None:
+            return DatasetError(f"{self.dataset.name}: query {query_id!r} {reason}")
+        return DatasetError(f"{place}: {reason}")
 
 
 def _unknown(doc_id: str, known: Iterable[str]) -> str:

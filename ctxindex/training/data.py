@@ -22,6 +22,7 @@ from ctxindex.evaluation.corpus import Corpus, cut
 from ctxindex.evaluation.dataset import DatasetError
 from ctxindex.evaluation.datasets import open_dataset
 from ctxindex.loading import LoadOptions, load_documents
+from ctxindex.training.measured import FEW, asked
 from ctxindex.training.pairs.reading import open_pairs
 from ctxindex.training.pairs.split import hold_out, same_text
 from ctxindex.training.parts import NO_TOKENS, part, readable_documents, readable_queries
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 HELD_OUT = 0.1
 """Share of the documents that is held out where nobody says otherwise."""
-
-FEW = 5
-"""Documents with questions below which what is measured on them is more chance than knowledge."""
 
 _log = logging.getLogger("ctxindex")
 
@@ -180,7 +178,7 @@ class _Reader:
 
     def any(self, given: str) -> Corpus:
         """A corpus of any kind."""
-        dataset = open_dataset(given)
+        dataset = open_dataset(given, training=True)
         own = self.options.chunks == "given" or (self.options.chunks is None and dataset.given)
         return self._readable(cut(dataset, None if own else self.chunker, None if own else self.spec))
 
@@ -241,9 +239,9 @@ def _parted(name: str, corpus: Corpus, options: DataOptions) -> tuple[Corpus, Co
     if not options.share:
         return corpus, None
     documents = [one.document for one in corpus.documents]
-    asked = {corpus.document_names[owner] for owner in _asked(corpus)}
+    named = {corpus.document_names[owner] for owner in asked(corpus)}
     try:
-        held = hold_out(documents, asked, options.share, options.seed)
+        held = hold_out(documents, named, options.share, options.seed)
     except UsageError:
         _log.warning("%s: no document is held out, since fewer than two different ones have questions", name)
         return corpus, None
@@ -253,12 +251,12 @@ def _parted(name: str, corpus: Corpus, options: DataOptions) -> tuple[Corpus, Co
 
 def _warn_of_few(held: Mapping[str, Corpus]) -> None:
     for name, corpus in held.items():
-        count = len(_asked(corpus))
+        count = len(asked(corpus))
         if count < FEW:
             documents = "document" if count == 1 else "documents"
             _log.warning(
-                "%s: what is measured on %d %s with questions is mostly chance, and so is what is chosen by it "
-                "(--merge, --patience): hold out more with --held-out, or name a larger set with --validation",
+                "%s: what is measured on %d %s with questions is mostly chance: hold out more with --held-out, or name "
+                "a larger set with --validation",
                 name,
                 count,
                 documents,
@@ -276,13 +274,10 @@ def _trainable(name: str, corpus: Corpus, kept_apart: set[str]) -> Corpus:
         _log.warning("%s: %d documents are not trained on, because their texts are held out", name, len(copies))
     if corpus.unanswerable:
         _log.warning("%s: %d queries are not trained on, because no chunk answers them", name, corpus.unanswerable)
-    asked = _asked(corpus) - copies
-    if not asked:
-        why = "all that have questions are held out" if copies else "no chunk of any answers a query"
+    taught = asked(corpus) - copies
+    if not taught:
+        why = "no chunk of any answers a query"
+        if copies:
+            why = "the texts of all that have questions are measured on: measure on other documents"
         raise UsageError(f"{name} has no document to train on: {why}")
-    return replace(part(corpus, asked), name=name)
-
-
-def _asked(corpus: Corpus) -> set[int]:
-    """The numbers of the documents that hold an answer."""
-    return {owner for query in range(len(corpus.queries)) for owner in corpus.gold_documents(query)}
+    return replace(part(corpus, taught), name=name)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 METRIC = "ndcg@10"
 """What a model is chosen by."""
 
+FEW = 5
+"""Documents with questions below which what is measured on them is more chance than knowledge."""
+
 
 def least_share(measured: Mapping[float, Sequence[Run]]) -> float:
     """The smallest share of the tuned weights that is not told from the best one on the held-out documents.
@@ -27,14 +30,27 @@ def least_share(measured: Mapping[float, Sequence[Run]]) -> float:
     Not told is a mean nDCG@10 over corpora that is behind by no more than one standard error of the difference, paired
     by query. What a model loses elsewhere by being tuned is not measured there, and grows with the share; so of shares
     that are as good the smallest is kept. Source of the rule: Breiman and others, "Classification and Regression
-    Trees", 1984, section 3.4.3, where it is the smallest tree within one standard error of the best.
+    Trees", 1984, section 3.4.3, where it is the smallest tree within one standard error of the best. A few documents
+    tell nothing from anything, so that the rule would always give the smallest: then the largest is kept.
 
     Args:
         measured: runs on the same corpora, by share; one at least.
     """
+    if few([run.corpus for run in next(iter(measured.values()))]):
+        return max(measured)
     means = {share: mean_of(runs) for share, runs in measured.items()}
     best = max(means, key=means.__getitem__)
     return min(share for share in means if means[best] - means[share] <= _error(measured[best], measured[share]))
+
+
+def few(corpora: Sequence[Corpus]) -> bool:
+    """Whether there are too few documents with questions to choose anything by what is found in them."""
+    return sum(len(asked(corpus)) for corpus in corpora) < FEW
+
+
+def asked(corpus: Corpus) -> set[int]:
+    """The numbers of the documents that hold an answer."""
+    return {owner for query in range(len(corpus.queries)) for owner in corpus.gold_documents(query)}
 
 
 def mean_of(runs: Sequence[Run]) -> float:

@@ -16,7 +16,7 @@ from tests.cli.command_line import answer, run
 from tests.integrations.fake_endpoint import Fault, running
 from tests.training.pairs.documents import ISLAND, LEASE, corpus
 
-FIELDS = ["query_id", "query", "doc_id", "start", "end", "kind"]
+FIELDS = ["query_id", "query", "doc_id", "start", "end", "kind", "evidence"]
 
 
 @pytest.fixture
@@ -85,6 +85,36 @@ def test_documents_are_held_out_and_never_queries(work: Path) -> None:
     assert (sides[1] / "queries.jsonl").read_bytes() != before
 
 
+def test_no_set_of_an_earlier_run_stays_beside_the_new_one(work: Path) -> None:
+    whole, parts = work / "set", [work / "set" / name for name in ("train", "held-out")]
+    for flags, there, gone in (([], [whole], parts), (["--holdout", "0.4"], parts, [whole]), ([], [whole], parts)):
+        (work / "set" / "train").mkdir(parents=True, exist_ok=True)
+        (work / "set" / "train" / "notes.txt").write_text("mine")
+        result = run("pairs", "docs", "--out", "set", "-q", *flags, cwd=work)
+        assert result.returncode == 0, result.stderr
+        assert all((folder / name).exists() for folder in there for name in ("documents.jsonl", "queries.jsonl"))
+        assert not any((folder / name).exists() for folder in gone for name in ("documents.jsonl", "queries.jsonl"))
+        assert (work / "set" / "train" / "notes.txt").exists()
+    assert "removed documents.jsonl and queries.jsonl in set/train, the set of an earlier run" in result.stderr
+
+
+def test_the_next_step_is_named_with_the_paths_that_were_given(work: Path) -> None:
+    (work / "docs" / "photo.png").write_bytes(b"")
+    result = run("pairs", "docs", "--out", "pairs.jsonl", cwd=work)
+    assert "Next: ctxindex eval docs --questions pairs.jsonl --compare" in result.stdout
+    assert "ctxindex finetune docs --pairs pairs.jsonl --out MODEL" in result.stdout
+    assert "  skipped  docs/photo.png: kind .png holds no text" in result.stderr
+    two = ["docs/lease.txt", "docs/island.md"]
+    result = run("pairs", *two, "--out", "p.jsonl", "--root", ".", "--json", cwd=work)
+    assert answer(result)["skipped"] == []
+    result = run("pairs", *two, "--out", "p.jsonl", "--root", ".", cwd=work)
+    assert "Next: ctxindex finetune docs/lease.txt docs/island.md --pairs p.jsonl --root . --out MODEL" in result.stdout
+    assert "ctxindex eval" not in result.stdout, "it would call the documents by other names"
+    result = run("pairs", "docs", "--out", "set", "--holdout", "0.4", cwd=work)
+    assert "Next: ctxindex eval set/held-out --compare" in result.stdout
+    assert "ctxindex finetune set/train --validation set/held-out --out MODEL" in result.stdout
+
+
 def test_a_bad_file_is_named_and_stops_nothing(work: Path) -> None:
     (work / "docs" / "bad.txt").write_bytes(b"\x00\x01\x02\xff" * 500)
     (work / "docs" / "empty.md").write_text("")
@@ -142,6 +172,30 @@ def test_a_language_model_is_asked_once(work: Path) -> None:
     assert answer(again)["pairs"] == answer(first)["pairs"]
 
 
+def test_a_model_that_thinks_too_long_is_passed_over(work: Path) -> None:
+    with running() as endpoint:
+        endpoint.message = {"content": ""}
+        endpoint.finish_reason = "length"
+        model = ("--llm", "tiny", "--llm-url", endpoint.url, "--cache", "cache", "--per-passage", "10")
+        result = run("pairs", "docs", "--out", "p.jsonl", "--json", *model, cwd=work, OPENAI_API_KEY="key")
+        assert result.returncode == 0, result.stderr
+        assert {request["max_tokens"] for request in endpoint.requests} == {1600}
+        asked = len(endpoint.requests)
+        assert answer(result)["llm_unanswered"] == asked > 0
+        assert f"{asked} of {asked} passages skipped" in result.stderr
+        again = run(
+            "pairs", "docs", "--out", "p.jsonl", "-q", *model, "--llm-max-tokens", "70", cwd=work, OPENAI_API_KEY="k"
+        )
+        assert again.returncode == 0, again.stderr
+        assert {request["max_tokens"] for request in endpoint.requests[asked:]} == {70}
+
+
+def test_names_that_say_which_version_a_set_is_are_folders(work: Path) -> None:
+    for out in ("set-1.2", "p.json/"):
+        assert run("pairs", "docs", "--out", out, "-q", cwd=work).returncode == 0
+        assert (work / out / "queries.jsonl").is_file()
+
+
 def test_a_run_that_was_killed_asks_only_what_was_in_flight(work: Path) -> None:
     query = json.dumps({"query": "What is said of the lease and Saint Helena?"})
     choices = [{"index": 0, "message": {"role": "assistant", "content": query}, "finish_reason": "stop"}]
@@ -183,6 +237,9 @@ def test_a_run_that_was_killed_asks_only_what_was_in_flight(work: Path) -> None:
         (["docs", "--out", "a.jsonl", "--holdout", "0.1"], 2, "--out DIR"),
         (["docs", "--out", "set", "--holdout", "1.5"], 2, "between 0 and 1"),
         (["docs", "--out", "docs/lease.txt"], 2, "is a file"),
+        (["docs", "--out", "p.json"], 2, "name p.jsonl, p or p.json/"),
+        (["docs", "--out", "p.jsonl.gz"], 2, "name p.jsonl, p or"),
+        (["docs", "--out", "P.JSONL", "--holdout", "0.2"], 2, "name P.jsonl, P or"),
         (["docs", "--out", "docs"], 2, "another place"),
         (["docs/lease.txt", "--out", "docs"], 2, "another place"),
         (["docs", "--out", "a.jsonl", "--kinds", "cloze,nonsense"], 2, "nonsense"),

@@ -181,6 +181,15 @@ def test_a_model_that_never_gets_to_its_answer_is_an_error(endpoint: FakeEndpoin
     assert len(endpoint.requests) == 1
 
 
+def test_an_answer_that_never_came_may_be_an_empty_one(endpoint: FakeEndpoint, opened: Opener) -> None:
+    endpoint.message = {"content": ""}
+    endpoint.finish_reason = "length"
+    assert opened(empty_at_length=True).generate("the last word") == Generation("", 1000, 12, cached_tokens=900)
+    endpoint.always = Fault(401)
+    with pytest.raises(GenerationError):
+        opened(empty_at_length=True).generate("the last word")
+
+
 def test_keys_come_from_the_variable_named_and_from_nowhere_else(
     endpoint: FakeEndpoint, opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:

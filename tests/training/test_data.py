@@ -164,7 +164,7 @@ def test_too_little_is_told_with_what_to_do(tmp_path: Path, cutter: Chunker) -> 
     ):
         data.require(4)
     copy = str(write_set(tmp_path / "copy", PLACES[:1]))
-    with pytest.raises(UsageError, match="one has no document to train on: all that have questions are held out"):
+    with pytest.raises(UsageError, match="one has no document to train on: the texts of all that have questions"):
         read_data(DataOptions((one,), validation=(copy,)), cutter, SPEC)
 
 

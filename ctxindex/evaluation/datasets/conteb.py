@@ -34,18 +34,32 @@ _log = logging.getLogger("ctxindex")
 def is_conteb(folder: Path) -> bool:
     """Whether a folder has the tables of this format."""
     lines = jsonl_file(folder, "documents")
-    if lines is not None and not _holds_chunks(lines):
+    if lines is not None:
+        first = _first(lines)
+        if first is None or not first.has("chunk_id") or first.has("doc_id"):
+            return False  # whoever reads it as documents says what is wrong
+    return len(_tables(folder)) == len(_TABLES)
+
+
+def _tables(folder: Path) -> dict[str, Splits]:
+    return find_tables(folder, _TABLES, leave_out=_is_set_of_its_own)
+
+
+def _is_set_of_its_own(folder: Path) -> bool:
+    """Whether a folder inside of another has the span format, which calls its files as the tables are called."""
+    documents = jsonl_file(folder, "documents")
+    if documents is None or jsonl_file(folder, "queries") is None:
         return False
-    return len(find_tables(folder, _TABLES)) == len(_TABLES)
+    first = _first(documents)
+    return first is not None and first.has("doc_id")
 
 
-def _holds_chunks(file: Path) -> bool:
-    """Whether a file of documents has a chunk a line."""
+def _first(file: Path) -> Row | None:
+    """The first row of a file; None where it has none, or one that is broken."""
     try:
-        first = next(read_jsonl(file), None)
+        return next(read_jsonl(file), None)
     except DatasetError:
-        return False  # whoever reads it as documents says what is wrong
-    return first is not None and first.has("chunk_id") and not first.has("doc_id")
+        return None
 
 
 def open_conteb(folder: Path, name: str) -> Dataset:
@@ -54,7 +68,7 @@ def open_conteb(folder: Path, name: str) -> Dataset:
     Raises:
         DatasetError: something in it can't be read, or makes no sense.
     """
-    tables = find_tables(folder, _TABLES)
+    tables = _tables(folder)
     missing = next((table for table in _TABLES if table not in tables), None)
     if missing is not None:
         raise DatasetError(f"{folder} has no table {missing!r}")
@@ -67,7 +81,7 @@ def open_conteb(folder: Path, name: str) -> Dataset:
     for row in read_table(tables["queries"][split], _QUERY_COLUMNS):
         _ask(row, gathering, chunks.gold)
     units = {doc_id: tuple(own) for doc_id, own in spans.items()}
-    return check(Dataset(name, documents, gathering.queries(), units, given=True))
+    return check(Dataset(name, documents, gathering.queries(), units, given=True), gathering.places)
 
 
 @dataclass
@@ -117,14 +131,14 @@ class _Chunks:
 def _ask(row: Row, gathering: Gathering, gold: Mapping[str, GoldSpan]) -> None:
     named = next((name for name in ("query_id", "id") if row.has(name)), None)
     query_id = str(row.number) if named is None else row.identifier(named)
-    one = gathering.ask(query_id, row.string("query"), row)
+    gathering.ask(query_id, row.string("query"), row)
     for chunk_id in _chunk_ids(row):
         span = gold.get(chunk_id)
         if span is None:
             raise row.error(f"names the chunk {chunk_id!r}, which the set does not have")
         if span.start == span.end:
             raise row.error(f"names the chunk {chunk_id!r}, which is empty")
-        one.spans[span] = None
+        gathering.add_span(query_id, span, row)
 
 
 def _chunk_ids(row: Row) -> Iterable[str]:

@@ -13,50 +13,69 @@ from ctxindex.evaluation.dataset import Dataset, DatasetError
 from ctxindex.evaluation.datasets.beir import is_beir, open_beir
 from ctxindex.evaluation.datasets.conteb import is_conteb, open_conteb
 from ctxindex.evaluation.datasets.hub import download, is_hub_name
-from ctxindex.evaluation.datasets.questions import documents_beside, open_questions
+from ctxindex.evaluation.datasets.questions import documents_beside, holds_questions, open_questions
 from ctxindex.evaluation.datasets.spans import is_spans, open_spans
 
 _FORMATS: Final = (
     "a folder with documents.jsonl and queries.jsonl, one with documents and queries in parquet (ConTEB), one with "
     "corpus.jsonl, queries.jsonl and qrels (BEIR), a dataset on the hub as owner/name, or any documents with "
-    "--questions FILE"
 )
 
+_SHOWN: Final = 3
+"""Sets that a message names."""
 
-def open_dataset(name: str, *, questions: str | None = None) -> Dataset:
+
+def open_dataset(name: str, *, questions: str | None = None, training: bool = False) -> Dataset:
     """The dataset that `name` says; a name that is no path here is looked for on the hub.
 
     Args:
         name: a folder in one of the formats, or owner/name on the hub.
         questions: a file of questions about the documents in the file or folder `name`, which then need no format.
+        training: messages name the flag for such a file that training has.
 
     Raises:
         DatasetError: it is in no known format, or not as its format has it.
         DuplicateDocumentError: two documents would have one name.
         UnreachableError: it would have to come from the hub, which can't be reached.
     """
+    formats = f"{_FORMATS}{'--pairs' if training else '--questions'} FILE"
     if not name:
-        raise DatasetError(f"the name of a dataset is empty: expected {_FORMATS}")
+        raise DatasetError(f"the name of a dataset is empty: expected {formats}")
     path = Path(name)
     if questions is not None:
         if not path.exists():
             raise DatasetError(f"there is no file or folder {name!r} to ask the questions of {questions!r} about")
         return open_questions(questions, documents_beside(name, questions), name_of(name))
-    if path.exists():
-        return _of_folder(path, name, name_of(name))
-    if is_hub_name(name):
-        return _of_folder(download(name), name, name)
-    raise DatasetError(f"no such dataset: {name!r}; expected {_FORMATS}")
+    folder, called = path, name_of(name)
+    if not path.exists():
+        if not is_hub_name(name):
+            raise DatasetError(f"no such dataset: {name!r}; expected {formats}")
+        folder, called = download(name), name
+    found = _opened(folder, called)
+    if found is None:
+        raise DatasetError(_advice(folder, name, training=training) or f"{name} is no dataset: expected {formats}")
+    return found
 
 
-def _of_folder(folder: Path, given: str, name: str) -> Dataset:
+def _opened(folder: Path, name: str) -> Dataset | None:
+    """None where the folder is in no format."""
     if is_beir(folder):
         return open_beir(folder, name)
     if is_conteb(folder):  # before spans: its files may have the same names, with chunks in them
         return open_conteb(folder, name)
-    if is_spans(folder):
-        return open_spans(folder, name)
-    raise DatasetError(f"{given} is no dataset: expected {_FORMATS}")
+    return open_spans(folder, name) if is_spans(folder) else None
+
+
+def _advice(path: Path, given: str, *, training: bool) -> str:
+    """What to give in the place of something that is no dataset, where that can be told."""
+    if holds_questions(path):
+        if training:
+            return f"{given} is a file of questions: give the documents as DATA and this file with --pairs"
+        return f"{given} is a file of questions: give the documents, and this file with --questions (finetune: --pairs)"
+    # What is trained on comes first: held-out lies beside it.
+    inside = sorted(path.iterdir(), key=lambda one: (one.name != "train", one.name)) if path.is_dir() else []
+    sets = [f"{given.rstrip('/')}/{one.name}" for one in inside if one.is_dir() and is_spans(one)]
+    return f"{given} is no dataset, but has some in it: give {' or '.join(sets[:_SHOWN])}" if sets else ""
 
 
 def is_dataset(name: str) -> bool:

@@ -2,18 +2,21 @@
 
     {"query_id", "query", "doc_id", "start", "end"}     a line an answer; without a query_id, a line a question
 
-Documents are called what `ingest` calls them, and `text[start:end]` is in the text that loading gives.
+Documents are called what `ingest` calls them, and `text[start:end]` is in the text that loading gives. An answer with
+its words in `evidence` is looked for by them where its document has changed.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from ctxindex.evaluation.dataset import Dataset, check
+from ctxindex.evaluation.dataset import Dataset, DatasetError, check
+from ctxindex.evaluation.datasets.evidence import found_again
 from ctxindex.evaluation.datasets.gathering import gather
-from ctxindex.evaluation.datasets.rows import read_jsonl
+from ctxindex.evaluation.datasets.rows import JSONL, read_jsonl
 from ctxindex.loading import exact_glob, load_documents
 from ctxindex.types import Document, FailedDocument
 
@@ -33,7 +36,28 @@ def open_questions(file: str | Path, documents: Iterable[Document | FailedDocume
             loaded.append(one)
         else:
             failures[one.doc_id] = one.reason
-    return check(Dataset(name, tuple(loaded), gather(read_jsonl(Path(file)), numbered=True), unreadable=failures))
+    return with_questions(Dataset(name, tuple(loaded), (), unreadable=failures), file)
+
+
+def with_questions(dataset: Dataset, file: str | Path) -> Dataset:
+    """The dataset with the questions in `file`, whose answers are where its documents have them now.
+
+    Raises:
+        DatasetError: the file can't be read, a question makes no sense, or no answer stands in its document any more.
+    """
+    asked = gather(found_again(read_jsonl(Path(file)), dataset.documents, file), numbered=True)
+    return check(replace(dataset, queries=asked.queries()), asked.places)
+
+
+def holds_questions(file: Path) -> bool:
+    """Whether a file is one of questions about documents that are elsewhere."""
+    if not file.is_file() or not file.name.endswith(JSONL):
+        return False
+    try:
+        first = next(read_jsonl(file), None)
+    except DatasetError:
+        return False
+    return first is not None and first.has("query")
 
 
 def documents_beside(path: str, questions: str) -> Iterator[Document | FailedDocument]:

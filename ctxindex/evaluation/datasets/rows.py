@@ -123,6 +123,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
+    if not path.exists():
+        raise DatasetError(f"{path}: there is no such file")
     try:
         with open_regular(path) as file:
             if path.name.endswith(".gz"):

@@ -47,7 +47,8 @@ def open_spans(folder: Path, name: str) -> Dataset:
         if row.has("chunks"):
             chunks[documents[-1].doc_id] = _chunks(row, len(documents[-1].text))
     rows = list(read_jsonl(queries_file))
-    dataset = check(Dataset(name, tuple(documents), gather(rows)))
+    gathered = gather(rows)
+    dataset = check(Dataset(name, tuple(documents), gathered.queries()), gathered.places)
     if not chunks:
         try:
             return replace(dataset, units=_units(dataset, rows))

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctxindex.evaluation.dataset import Dataset, DatasetError, check
-from ctxindex.evaluation.datasets.gathering import gather
-from ctxindex.evaluation.datasets.rows import read_jsonl
+from ctxindex.evaluation.dataset import Dataset, DatasetError
+from ctxindex.evaluation.datasets.questions import with_questions
 from ctxindex.stores import Store
 from ctxindex.types import Document, Section, StoredChunk
 
@@ -54,8 +53,7 @@ def open_index_questions(file: str | Path, store: Store, name: str) -> tuple[Dat
     filled = [(doc_id, chunks) for doc_id, chunks in held if chunks]
     documents = tuple(_document(doc_id, chunks) for doc_id, chunks in filled)
     units = {doc_id: tuple((chunk.start, chunk.end) for chunk in chunks) for doc_id, chunks in filled}
-    queries = gather(read_jsonl(Path(file)), numbered=True)
-    dataset = check(Dataset(name, documents, queries, units, given=True))
+    dataset = with_questions(Dataset(name, documents, (), units, given=True), file)
     return dataset, _vectors([chunks for _, chunks in filled])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -31,13 +31,20 @@ _NO_NAMES: Final = re.compile(r"data|of|part|\d+")
 _FRONT_MATTER: Final = re.compile(r"\A\ufeff?---\s*\n(.*?)\n---\s*(\n|\Z)", re.DOTALL)
 
 
-def find_tables(folder: Path, names: Sequence[str]) -> dict[str, Splits]:
+def find_tables(
+    folder: Path, names: Sequence[str], leave_out: Callable[[Path], bool] = lambda folder: False
+) -> dict[str, Splits]:
     """The splits of each of the configurations `names` that the folder has; parquet where it has JSONL as well.
+
+    Args:
+        folder: where to look, some folders down.
+        names: of the configurations.
+        leave_out: says of a folder inside of it that it is something else.
 
     Raises:
         DatasetError: the front matter of the README can't be read.
     """
-    files = sorted(_data_files(folder))
+    files = sorted(_data_files(folder, leave_out))
     said = _said(folder, files)
     named = _named(files, names)
     found = {name: said.get(name) or named.get(name, {}) for name in names}
@@ -83,12 +90,13 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
         raise DatasetError(f"{path}: broken parquet file: {reason}") from None
 
 
-def _data_files(folder: Path) -> Iterator[str]:
+def _data_files(folder: Path, leave_out: Callable[[Path], bool]) -> Iterator[str]:
     """The paths of parquet and JSONL files inside the folder; not far down, so that any folder may be looked into."""
     for place, folders, files in os.walk(folder):
         inside = os.path.relpath(place, folder)
         depth = 0 if inside == "." else inside.count(os.sep) + 1
-        folders[:] = [name for name in folders if not name.startswith(".")] if depth < _DEPTH else []
+        seen = [name for name in folders if not name.startswith(".")] if depth < _DEPTH else []
+        folders[:] = [name for name in seen if not leave_out(Path(place, name))]
         for name in files:
             data = name.endswith((".parquet", *JSONL)) and not name.startswith(".")
             if data and os.path.isfile(os.path.join(place, name)):  # neither a FIFO nor a link to nowhere

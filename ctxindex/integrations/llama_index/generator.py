@@ -58,6 +58,8 @@ class LlamaIndexGenerator:
         attempts: how often a request is made, at most.
         pause: seconds before the second attempt.
         on_close: what `close` does, or nothing.
+        empty_at_length: whether a model that used up its tokens before it answered has answered with nothing; else that
+            is an error.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class LlamaIndexGenerator:
         attempts: int = 5,
         pause: float = 1.0,
         on_close: Callable[[], None] | None = None,
+        empty_at_length: bool = False,
     ) -> None:
         self._llm = llm
+        self._empty_at_length = empty_at_length
         self._on_close = on_close
         self._name = name or _name(llm)
         self._attempts = attempts
@@ -95,11 +99,11 @@ class LlamaIndexGenerator:
         """The model's answer, without what it thought aloud.
 
         Raises:
-            GenerationError: no answer after all attempts, or one that ended before it began.
+            GenerationError: no answer after all attempts, or one that ended before it began where that is an error.
         """
         response = self._ask(prompt)
         text = _THOUGHTS.sub("", response.text or "", count=1).strip()
-        if not text and _finish(response.raw) == "length":
+        if not text and not self._empty_at_length and _finish(response.raw) == "length":
             raise GenerationError(
                 f"{self._llm.metadata.model_name} used up its tokens before it answered: "
                 "a model that reasons first needs a higher max_tokens"
@@ -138,6 +142,7 @@ def open_generator(
     timeout: float = 60.0,
     attempts: int = 5,
     pause: float = 1.0,
+    empty_at_length: bool = False,
 ) -> LlamaIndexGenerator:
     """A generator for a chat model behind any endpoint that speaks OpenAI's protocol, at temperature 0.
 
@@ -150,6 +155,7 @@ def open_generator(
         timeout: seconds that the endpoint may be silent.
         attempts: how often a request is made, at most.
         pause: seconds before the second attempt; doubled for each after it.
+        empty_at_length: whether an answer that used up its tokens before it began is an empty one; else it is an error.
 
     Raises:
         ConfigError: OpenAI's endpoint, and no key in the environment.
@@ -182,7 +188,9 @@ def open_generator(
     except ValueError as error:
         client.close()
         raise UsageError(f"{model} cannot be asked: {error}") from error
-    return LlamaIndexGenerator(llm, attempts=attempts, pause=pause, on_close=client.close)
+    return LlamaIndexGenerator(
+        llm, attempts=attempts, pause=pause, on_close=client.close, empty_at_length=empty_at_length
+    )
 
 
 def _name(llm: LLM) -> str:

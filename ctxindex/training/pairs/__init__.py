@@ -10,10 +10,10 @@ chunk alone cannot. Importing it is cheap.
 from __future__ import annotations
 
 from ctxindex.training.pairs.generate import OFFLINE, Drawn, PairOptions, draw
-from ctxindex.training.pairs.generated import QueryWriter
+from ctxindex.training.pairs.generated import QueryWriter, most_tokens
 from ctxindex.training.pairs.split import Split, split
 from ctxindex.training.pairs.values import KINDS, Kind, Pair
-from ctxindex.training.pairs.writing import write_pairs, write_set
+from ctxindex.training.pairs.writing import remove_set, write_pairs, write_set
 
 __all__ = [
     "KINDS",
@@ -25,6 +25,8 @@ __all__ = [
     "QueryWriter",
     "Split",
     "draw",
+    "most_tokens",
+    "remove_set",
     "split",
     "write_pairs",
     "write_set",

@@ -18,7 +18,8 @@ from ctxindex.training.pairs.values import Candidate, Material
 _LEAST, _MOST = 3, 8
 """Words of a query, besides the subject; a sentence with no more than the least asks for nothing."""
 
-_CRUMB = re.compile(r"\d|[a-z]{1,2}")
+_CRUMB = re.compile(r"\d{1,3}|[a-z]{1,2}")
+"""What is left of amounts and abbreviations."""
 
 
 def propose(material: Material, *, remove: bool = False) -> list[Candidate]:

@@ -24,6 +24,8 @@ _IS_A = re.compile(
     r"(?:an?|one of|the (?:process|study|practice|name|term)|any|a (?:type|kind|form) of)\b (?!result|part|case|matter)"
 )
 _ELSEWHERE = re.compile(r"has the meaning|meaning (?:set forth|given|specified|assigned)|as defined in|see ", re.I)
+_PART = re.compile(r";\s")
+_OPENING = re.compile(r"[\s,;:]*(?:(?:and|or)\s+)?")
 _NO_TERM = word_set(
     "agreement contract "
     "it this that these those there he she they we you what who such each if when while because although as some "
@@ -42,27 +44,39 @@ def _all(material: Material) -> Iterator[Candidate]:
         for span in split_sentences(text, start, end):
             if not _SHORTEST <= span[1] - span[0] <= _LONGEST:
                 continue
-            for term, question, score in _terms(text[span[0] : span[1]], material):
+            for term, question, score, place in _terms(text[span[0] : span[1]], material):
                 if term.casefold() not in seen:
                     seen.add(term.casefold())
                     query = _with_subject(material, question, term)
-                    yield Candidate(material.pair(query, shrink(text, span), "definitions"), score)
+                    own = shrink(text, (span[0] + place, span[1]))
+                    yield Candidate(material.pair(query, own, "definitions"), score)
 
 
-def _terms(sentence: str, material: Material) -> Iterator[tuple[str, str, float]]:
-    """The terms that a sentence defines, each with its question and how good a definition it is."""
+def _terms(sentence: str, material: Material) -> Iterator[tuple[str, str, float, int]]:
+    """The terms that a sentence defines, each with its question, how good a definition it is, and where it begins."""
     if (found := _MEANS.match(sentence) or _BARE_MEANS.match(sentence)) and not _ELSEWHERE.search(sentence[:160]):
         term = _cleaned(found["term"])
         if _is_term(term):
-            yield term, f"What does “{term}” mean", 3.0
+            yield term, f"What does “{term}” mean", 3.0, 0
         return
+    last = 0
     for alias in _ALIAS.finditer(sentence):
         term = _cleaned(alias["term"])
         if _is_term(term):
-            yield term, f"What does “{term}” refer to", 1.5
+            # A sentence may name several things one after the other: what came before is what others mean.
+            yield term, f"What does “{term}” refer to", 1.5, _clause(sentence, last, alias.start())
+        last = alias.end()
     found = _IS_A.match(sentence)
     if found and _is_term(found["term"]) and (" " in found["term"] or not sentence.startswith("The ")):
-        yield _cleaned(found["term"]), f"What {found['verb']} {_article(sentence, found, material)}", 2.0
+        yield _cleaned(found["term"]), f"What {found['verb']} {_article(sentence, found, material)}", 2.0, 0
+
+
+def _clause(sentence: str, start: int, end: int) -> int:
+    """Where the words before `end` begin that belong together, from `start` on."""
+    for part in _PART.finditer(sentence, start, end):
+        start = part.end()
+    opening = _OPENING.match(sentence, start, end) if start else None
+    return start if opening is None else opening.end()
 
 
 def _article(sentence: str, found: re.Match[str], material: Material) -> str:

@@ -84,7 +84,8 @@ def draw(
     options = options or PairOptions()
     if "generated" in options.kinds and writer is None:
         raise ConfigError("pairs of the kind generated are written by a language model: name it with --llm")
-    statistics, subjects = Statistics.of(documents), subjects_of(documents)
+    statistics = Statistics.of(documents)
+    subjects = subjects_of(documents, statistics)
     written = _written(documents, subjects, options, writer)
     pairs: list[Pair] = []
     duplicates = 0

@@ -49,11 +49,18 @@ _LEAST_PASSAGE = 100
 _HEAD_CHARS = 400
 _COMPLETION = 60
 """Tokens of a question with its quote, to tell the cost beforehand."""
+_MOST_COMPLETION, _THOUGHTS = 120, 400
+"""Tokens that an answer may take: of a question with its quote, and of what is thought or said beside them."""
 _SHORTEST, _LONGEST = 8, 400
 _STRING = r'"((?:[^"\\]|\\.)*)"'
 _LOOSE = re.compile(rf'"query"\s*:\s*{_STRING}(?:\s*,\s*"quote"\s*:\s*{_STRING})?')
 
 Task: TypeAlias = tuple[Document, Subject, random.Random]
+
+
+def most_tokens(per_passage: int) -> int:
+    """The tokens that an answer of so many questions may take, with room for a little thought before it."""
+    return _MOST_COMPLETION * per_passage + _THOUGHTS
 
 
 class QueryWriter:
@@ -82,11 +89,12 @@ class QueryWriter:
         self._say = say
         self._workers = workers
         self.cost = ""
+        self.unanswered = 0
 
     def propose(self, tasks: Sequence[Task], count: int) -> list[list[Candidate]]:
         """Candidates for each document: of passages spread over it, about `count` in all.
 
-        An answer that holds no question, a refusal for one, gives none.
+        An answer that holds no question, a refusal for one, gives none. Those that hold nothing are counted.
 
         Raises:
             GenerationError: a request failed after all retries; the message says how many answers are kept.
@@ -100,6 +108,7 @@ class QueryWriter:
         answers = _ask(self._generator, prompts, self._workers)
         self.cost = describe_usage(self._generator.usage.since(before), self._price)
         self._say(f"queries: {self.cost}")
+        self._count(answers)
         found: list[list[Candidate]] = [[] for _ in tasks]
         for (number, span), answer in zip(work, answers, strict=True):
             document, subject, _ = tasks[number]
@@ -115,6 +124,14 @@ class QueryWriter:
         return PROMPT.format(
             subject=subject.name, count=self._per_passage, head=head, passage=document.text[span[0] : span[1]]
         )
+
+    def _count(self, answers: Sequence[str]) -> None:
+        self.unanswered = sum(not answer.strip() for answer in answers)
+        if self.unanswered:
+            self._say(
+                f"queries: {self.unanswered:,} of {len(answers):,} passages skipped, whose answers are empty: a model "
+                "that thinks for long before it answers needs a higher --llm-max-tokens"
+            )
 
     def _announce(self, prompts: Sequence[str]) -> None:
         tokens = Tokens(estimate_tokens(sum(map(len, prompts))), len(prompts) * self._per_passage * _COMPLETION)

@@ -36,6 +36,7 @@ _EMPTY = word_set(
 )
 """Headings that say nothing of their own."""
 _ATTACHED = re.compile(r"^(?:exhibit|schedule|annex|appendix|table|figure|attachment|rev)\b|\d\.\d|\b\d{4}$", re.I)
+_MARKS = re.compile(r"[?!]*\?[?!]*$")
 _QUESTION = re.compile(r"^(?:what|who|when|where|why|which|how|is|are|can|do|does|should)\b.*\?$", re.I)
 
 
@@ -53,7 +54,7 @@ def propose(material: Material) -> list[Candidate]:
 
 
 def _query(material: Material, path: tuple[str, ...]) -> str | None:
-    heading = fold(path[-1]).rstrip(".:")
+    heading = _MARKS.sub("?", fold(path[-1]).rstrip(".:"))
     heading = heading.capitalize() if heading.isupper() and " " in heading else heading
     own = [word for word in content_words(heading) if word.casefold() not in _EMPTY and not word.isdigit()]
     if not own or _ATTACHED.search(heading) or heading.casefold() == material.subject.name.casefold():
@@ -61,7 +62,7 @@ def _query(material: Material, path: tuple[str, ...]) -> str | None:
     if material.english and _QUESTION.match(heading):
         return heading if material.subject.name in heading else material.subject.before(heading)
     parent = fold(path[-2]) if len(path) > 1 else ""
-    if parent and not material.subject.is_named_in(parent) and _says_something(parent):
+    if parent and not material.subject.shares_a_word_with(parent) and _says_something(parent):
         return material.subject.before(f"{heading} ({parent})")
     if not material.english or material.random.random() < 0.5:
         return material.subject.before(heading)

@@ -4,9 +4,10 @@
     {"query", "doc_id", "chunk"}            the answer as a chunk by its number, from 0, under the chunker in use
     {"query", "chunk_id"}                   the same in one name: doc_id, "_" and the number, as rankings name chunks
 
-A `query_id` may be there, and several rows of one are several answers; without it every line is a query. All lines say
-where the answer is in the same way. What a pair says to remove is cut out of its document before anything else is done
-with it, for all pairs of that document: a sentence that a query was made of would be found by its own words.
+A span may come with its words as `evidence`, by which it is found again where the document has changed. A `query_id`
+may be there, and several rows of one are several answers; without it every line is a query. All lines say where the
+answer is in the same way. What a pair says to remove is cut out of its document before anything else is done with it,
+for all pairs of that document: a sentence that a query was made of would be found by its own words.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pathlib import Path
 
 from ctxindex.chunking.spans import Span
 from ctxindex.evaluation.corpus import Corpus, cut
-from ctxindex.evaluation.dataset import Dataset, DatasetError, GoldSpan, Query, check
+from ctxindex.evaluation.dataset import Dataset, DatasetError, GoldSpan, check
+from ctxindex.evaluation.datasets.evidence import found_again
 from ctxindex.evaluation.datasets.gathering import Gathering, gather
 from ctxindex.evaluation.datasets.rows import Row, read_jsonl
 from ctxindex.spec import ChunkerSpec
@@ -52,7 +54,7 @@ def open_pairs(
     Raises:
         DatasetError: the file cannot be read, a line makes no sense, or no document can be cut.
     """
-    rows = list(read_jsonl(file))
+    written = list(read_jsonl(file))
     loaded: list[Document] = []
     failures: dict[str, str] = {}
     for one in documents:
@@ -60,10 +62,11 @@ def open_pairs(
             loaded.append(one)
         else:
             failures[one.doc_id] = one.reason
+    rows = found_again(written, loaded, file)
     lengths = {document.doc_id: len(document.text) for document in loaded}
     places = _places(rows) if any(map(_names_chunk, rows)) else None
-    queries = gather(rows, numbered=True) if places is None else _whole(rows, places, lengths)
-    dataset = check(Dataset(name, tuple(loaded), queries, unreadable=failures))
+    asked = gather(rows, numbered=True) if places is None else _whole(rows, places, lengths)
+    dataset = check(Dataset(name, tuple(loaded), asked.queries(), unreadable=failures), asked.places)
     if dataset.level == "document":
         raise DatasetError(
             f'{file} says which documents answer, and not where: each line needs "start" and "end", or "chunk"'
@@ -99,16 +102,15 @@ def _query_id(row: Row) -> str:
     return row.identifier("query_id") if row.has("query_id") else str(row.number)
 
 
-def _whole(
-    rows: Sequence[Row], places: Mapping[str, Sequence[_Place]], lengths: Mapping[str, int]
-) -> tuple[Query, ...]:
+def _whole(rows: Sequence[Row], places: Mapping[str, Sequence[_Place]], lengths: Mapping[str, int]) -> Gathering:
     """The queries, with whole documents as answers until these are cut and chunks have numbers."""
     gathering = Gathering()
     for row in rows:
-        one = gathering.ask(_query_id(row), row.string("query"), row)
+        gathering.ask(_query_id(row), row.string("query"), row)
         for place in places[_query_id(row)]:
-            one.spans[GoldSpan(place.doc_id, 0, lengths.get(place.doc_id, 1))] = None
-    return gathering.queries()
+            whole = GoldSpan(place.doc_id, 0, lengths.get(place.doc_id, 1))
+            gathering.add_span(_query_id(row), whole, place.row)
+    return gathering
 
 
 def _resolved(corpus: Corpus, places: Mapping[str, Sequence[_Place]]) -> Corpus:

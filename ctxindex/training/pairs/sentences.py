@@ -1,8 +1,9 @@
 """Pairs from the sentences that matter most in a document, turned to questions that they answer.
 
 A sentence with a date, an amount or a number asks for it in its own words; one that begins with its subject and an
-auxiliary verb is turned round; and of every other, the words that matter most are asked about. Questions are made of
-English words; in other languages, the words that matter stand after the document's subject.
+auxiliary verb is turned round, up to what it adds as a reason, condition or example; and of every other, the words that
+matter most are asked about. Questions are made of English words; in other languages, the words that matter stand after
+the document's subject.
 """
 
 from __future__ import annotations
@@ -41,6 +42,15 @@ _ADVERB = re.compile(
     r"^(?:However|Additionally|Also|For example|For instance|In addition|Therefore|Thus|Finally|Furthermore|Moreover|"
     r"Typically|Usually|Often|Generally|As a result|In general|Instead|Similarly|Likewise), "
 )
+_ADDED = re.compile(
+    r",? (?:because|unless|if|when|while|although|though|so that|provided that|except|whereas|such as|including|"
+    r"in order to|as well as)\b|, (?:but|where|which|who)\b"
+)
+"""What begins the part of a sentence that a question can do without."""
+_PAIRED = re.compile(r"\b(?:both|either|neither|not only|whether|more|less|rather|between|so|such)\b", re.I)
+"""Words that want others later in the sentence."""
+_LEAST_ASKED, _MOST_SAID = 3, 0.75
+"""Words that say something: a question has so many besides what it is about, and at most so many of the sentence's."""
 _PERFECT = re.compile(
     r"(?:also |often |never |always |recently )?[a-z]+(?:ed|en|wn|ne|de|ade|ut|ept|ought|eld|ost|und|een)\b"
 )
@@ -119,7 +129,10 @@ def _for_value(sentence: str, material: Material) -> str | None:
 
 
 def _turned(sentence: str, material: Material) -> str | None:
-    """Turns "The fee is due at once." to "is the fee due at once?"; None where the words do not allow it."""
+    """Turns "The fee is due at once, unless …" to "is the fee due at once?"; None where the words do not allow it.
+
+    The whole sentence as a question would be its own answer, so something must be left to be found.
+    """
     body = sentence.rstrip(".!?”\"' ")
     found = _AUXILIARY.match(body)
     if found is None or len(words_of(body)) > _MOST or _begins_unfit(body) or _is_broken(body):
@@ -129,7 +142,14 @@ def _turned(sentence: str, material: Material) -> str | None:
         return None
     if who.split()[-1].casefold() in STOP_WORDS or re.search(r"[,;:]", who) or not content_words(who):
         return None
-    return f"{found['verb']} {material.inside(who)} {found['rest']}?"
+    added = _ADDED.search(found["rest"])
+    kept = found["rest"][: added.start()] if added else found["rest"]
+    asked, words = content_words(kept), content_words(body)
+    if len(asked) < _LEAST_ASKED or _PAIRED.search(kept) or kept.split()[-1].casefold() in STOP_WORDS:
+        return None
+    if len(asked) + len(content_words(who)) > _MOST_SAID * len(words):
+        return None
+    return f"{found['verb']} {material.inside(who)} {kept}?"
 
 
 def _phrases(sentence: str, material: Material, salience: Salience) -> list[str]:
@@ -139,7 +159,7 @@ def _phrases(sentence: str, material: Material, salience: Salience) -> list[str]
         for match in _NOUNS.finditer(sentence)
         if (match["next"] is None or match["next"] in STOP_WORDS)
         and _are_nouns(match["nouns"].split())
-        and not material.subject.is_named_in(match["nouns"])
+        and not material.subject.shares_a_word_with(match["nouns"])
     ]
     found = list(dict.fromkeys(found))
     best = set(sorted(found, key=lambda one: (-salience.score(one), one))[:2])

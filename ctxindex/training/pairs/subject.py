@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ctxindex.training.pairs.text import content_words, fold, words_of
+from ctxindex.training.pairs.salience import Statistics
+from ctxindex.training.pairs.text import content_words, fold, word_set, words_of
 from ctxindex.types import Document
 
 LONGEST_SUBJECT = 120
@@ -25,17 +26,29 @@ _SOURCE = re.compile(
 )
 _NO_NAME = re.compile(r"^(?:source|exhibit|the|this|co|and|between|by)\b", re.I)
 _GAP = re.compile(r"\s{3,}|\t")
+_SPEAKER = re.compile(
+    r"[\s>*_\-]*(?:[\[(]?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?[\])]?\s+)?"
+    r"(?P<name>[A-Z][\w.'\u2019\-]*(?: [\w.'\u2019\-]+){0,3})[*_]*:(?=[*_\s]|$)"
+)
+"""The beginning of a line of a transcript: who speaks, after the time where there is one."""
+_FEW_TURNS = 3
+_CALLS = ("?", "!", "\uff1f", "\uff01")
+"""Ends of what somebody asks or calls out."""
 _MARK = re.compile(r"^[#=\s>*\-\u2013•|_]+|[#=\s*|_:,;]+$")
 _COMPANY = re.compile(
     r"(?:[A-Z][\w&'\u2019.\-]*,?[ ]){1,5}(?:Inc|INC|LLC|Ltd|LTD|Limited|LIMITED|Corp|CORP|Corporation|CORPORATION|GmbH|"
     r"AG|LP|L\.P|L\.L\.C|PLC|plc|N\.V|B\.V|S\.A|University|UNIVERSITY)\b\.?"
 )
+_POSSESSIVE = re.compile(r"['\u2019]s$")
 _PAPER = re.compile(
     r"\b(?:agreement|contract|amendment|addendum|lease|licen[cs]e|policy|report|manual|handbook|guide|act|treaty|terms|"
     r"plan|proposal|minutes|meeting|specification|charter|regulations?|prospectus|memorandum|letter|statement|study|"
     r"trial|paper|review|documentation|notes|tutorial|readme|protocol)\b",
     re.I,
 )
+_COMPANY_FORMS = word_set("inc llc ltd limited corp corporation company co gmbh ag lp plc university")
+_RARE = 10
+"""One document of so many may have a word that tells a subject from the others."""
 _CAPITALS = re.compile(r"\b(?:[A-Z&]{2,}[ ]){1,8}(?:AGREEMENT|CONTRACT|LEASE|POLICY|REPORT|PLAN)\b")
 _OPENING = re.compile(r"^(?:THIS|EXHIBIT|EXECUTION|COPY|VERSION|CONFIDENTIAL|[ ])+\b ?")
 
@@ -45,29 +58,45 @@ class Subject:
     """What a document is about.
 
     `name` goes into queries. `is_paper` says that the name is that of a document (an agreement, a report) and not that
-    of a topic.
+    of a topic. `telling` are those of its words, folded, that tell it from the subjects of other documents.
     """
 
     name: str
     is_paper: bool
+    telling: frozenset[str] = frozenset()
 
     def ask(self, question: str) -> str:
         """A question of English words, without its mark, with the subject named at its end."""
-        said = f"in the {self.name.removeprefix('The ').removeprefix('the ')}" if self.is_paper else ""
-        return f"{question} {said or f'in connection with {self.name}'}?"
+        said = f"in the {self._said.removeprefix('The ').removeprefix('the ')}" if self.is_paper else ""
+        return f"{question} {said or f'in connection with {self._said}'}?"
 
     def before(self, words: str) -> str:
         """The subject, then words of any language."""
-        return f"{self.name}: {words}"
+        return f"{self._said}: {words}"
 
     def is_named_in(self, text: str) -> bool:
+        """Whether who reads a text alone knows that it is about this subject, and no other of those there are."""
+        said = {_POSSESSIVE.sub("", word.casefold()) for word in words_of(text)}
+        return bool(self.telling & said) or self._said.casefold() in text.casefold()
+
+    def shares_a_word_with(self, text: str) -> bool:
         """Whether a word of the subject that says something is in a text."""
         own = {word.casefold() for word in content_words(self.name)}
         return bool(own & {word.casefold() for word in words_of(text)}) or self.name.casefold() in text.casefold()
 
+    @property
+    def _said(self) -> str:
+        """The name inside a query, which has marks of its own."""
+        return self.name.rstrip("?!:\uff1f\uff01\uff1a ") or self.name
 
-def subjects_of(documents: Sequence[Document]) -> list[Subject]:
-    """The subject of each document, in their order; no two have the same, letter case aside."""
+
+def subjects_of(documents: Sequence[Document], statistics: Statistics | None = None) -> list[Subject]:
+    """The subject of each document, in their order; no two have the same, letter case aside.
+
+    Args:
+        documents: all that are asked about.
+        statistics: those of the documents, where they are known.
+    """
     names = [_first_name(document) for document in documents]
     for more in (_with_companies, _with_file):
         shared = Counter(name.casefold() for name in names)
@@ -75,7 +104,34 @@ def subjects_of(documents: Sequence[Document]) -> list[Subject]:
             name if shared[name.casefold()] == 1 else _shortened(more(name, document))
             for name, document in zip(names, documents, strict=True)
         ]
-    return [Subject(name, bool(_PAPER.search(name) and not name.endswith("?"))) for name in _numbered(names, documents)]
+    names = _numbered(names, documents)
+    papers = [bool(_PAPER.search(name) and not name.endswith("?")) for name in names]
+    telling = _telling(names, statistics or Statistics.of(documents))
+    return [
+        Subject(name, is_paper, words - _small(document) if is_paper else words)
+        for name, is_paper, words, document in zip(names, papers, telling, documents, strict=True)
+    ]
+
+
+def _telling(names: Sequence[str], statistics: Statistics) -> list[frozenset[str]]:
+    """The words of each name that few other names and documents have, no word for a paper or company, and no number."""
+    words = [
+        {_POSSESSIVE.sub("", word.casefold()) for word in content_words(name) if not _PAPER.fullmatch(word)}
+        for name in names
+    ]
+    shared = Counter(word for own in words for word in own)
+    most = max(1, len(names) // _RARE)
+
+    def tells(word: str) -> bool:
+        is_rare = shared[word] <= most and statistics.occurrences[word] <= most
+        return is_rare and word not in _COMPANY_FORMS and any(map(str.isalpha, word))
+
+    return [frozenset(filter(tells, own)) for own in words]
+
+
+def _small(document: Document) -> frozenset[str]:
+    """The words that a document writes with a small letter: its paper is of a kind, and they are not its name."""
+    return frozenset(word for word in words_of(document.text) if word[:1].islower())
 
 
 def _first_name(document: Document) -> str:
@@ -93,16 +149,41 @@ def _first_name(document: Document) -> str:
 
 
 def _first_line(document: Document) -> str | None:
-    """The first line that is the title of a paper, else the first short one that says something."""
-    parts = [
-        part for line in document.text[:_HEAD_CHARS].splitlines() for part in _GAP.split(line.strip()) if part.strip()
-    ]
-    short = [part for part in parts if _is_title_line(part)]
+    """The first line that is the title of a paper, else the first short one that says something, if it is a title.
+
+    What somebody says, asks or calls out is none, and what comes after it in a transcript is none either.
+    """
+    turns, lines = _turns(document.text[:_HEAD_CHARS].splitlines())
+    short = [part for line in lines for part in _parts(line) if _is_title_line(part)]
     named = next((part for part in short if _PAPER.search(part) and _is_set_as_title(part)), None)
-    if named is None and (found := _CAPITALS.search(" ".join(document.text[:_HEAD_CHARS].split()))):
+    if named is None and (found := _CAPITALS.search(" ".join(" ".join(lines).split()))):
         named = re.split(r" THIS\b", _OPENING.sub("", found.group()))[0].strip() or None
-    line = named or next((part for part in short if not part.rstrip().endswith((".", ";", ","))), None)
-    return None if line is None else _cleaned(line)
+    before = [part for line in lines[: turns[0] if turns else None] for part in _parts(line) if _is_title_line(part)]
+    line = named or next((part for part in before if not part.rstrip().endswith((".", ";", ","))), None)
+    return None if line is None or line.rstrip().endswith(_CALLS) else _cleaned(line)
+
+
+def _parts(line: str) -> list[str]:
+    return [part for part in _GAP.split(line.strip()) if part.strip()]
+
+
+def _turns(lines: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Where in the other lines those of speakers were, and these other lines.
+
+    A line of "Name: words" is a speaker's where half of all lines are so, or where the name comes back.
+    """
+    found = [_SPEAKER.match(line) for line in lines]
+    names = Counter(match["name"] for match in found if match)
+    filled = sum(bool(line.strip()) for line in lines)
+    all_speak = names.total() > 1 and 2 * names.total() >= filled
+    turns: list[int] = []
+    others: list[str] = []
+    for line, match in zip(lines, found, strict=True):
+        if match and (all_speak or (names[match["name"]] > 1 and names.total() >= _FEW_TURNS)):
+            turns.append(len(others))
+        else:
+            others.append(line)
+    return turns, others
 
 
 def _is_title_line(line: str) -> bool:
@@ -113,7 +194,7 @@ def _is_title_line(line: str) -> bool:
 def _is_set_as_title(line: str) -> bool:
     words = [word for word in content_words(line) if word[0].isalpha()]
     return (
-        line[-1] not in ".;"
+        line[-1] not in ".;?!"
         and '"' not in line
         and len(words) > 1
         and 2 * sum(word[0].isupper() for word in words) > len(words)

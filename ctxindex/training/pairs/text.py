@@ -22,6 +22,7 @@ _FENCE = re.compile(r"^[ ]{0,3}(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
 _HEADING_LINE = re.compile(r"^[ ]{0,3}#{1,6}[ \t][^\n]*$", re.MULTILINE)
 _TABLE = re.compile(r"\||\t.*\t|(?:\.\s?){5}|_{4}|={4}")
 _NUMBERED = re.compile(r"\s\d{1,2}\.\d{1,2}\.?\s+[A-Z]|\s\([a-z]\)\s")
+_LABELLED = re.compile(r"[^\W\d]\)?:\s+\D?\d")
 _POINTER = re.compile(r"(?:has|have) the (?:respective )?meanings? |is intentionally|reserved\.$", re.I)
 _MARKUP = re.compile(r"^\s*(?:[-*+>•·●]|\(?[0-9ivx]{1,4}[.)]|[0-9]+(?:\.[0-9]+)*\.?|\(?[A-Za-z]\))\s+")
 _ENDS = re.compile(r"(?<![.!?…])[.!?…]++[\"'”\u2019)\]]*+(?=\s)|[。\uff01\uff1f]+[」』”\uff09]*|[؟\u06d4।]+(?=\s)")
@@ -188,9 +189,22 @@ def _is_sentence(sentence: str) -> bool:
     words = words_of(sentence)
     if _POINTER.search(sentence) or 3 * sum(word[0].isupper() or word[0].isdigit() for word in words) > 2 * len(words):
         return False
+    if _lists_numbers(sentence):
+        return False
     letters = sum(map(str.isalpha, sentence))
     capitals = sum(map(str.isupper, sentence))
     return 2 * letters > len(sentence) and 3 * capitals < letters and not _NUMBERED.search(sentence)
+
+
+def _lists_numbers(sentence: str) -> bool:
+    """Whether a sentence is a table in a line, as "exports: 28 kWh (2023 est.); imports: 6 kWh", which nobody asks for.
+
+    A date and an amount are three words with digits, which a sentence of nine words may hold.
+    """
+    words = sentence.split()
+    numbers = sum(any(map(str.isdigit, word)) for word in words)
+    labelled = len(_LABELLED.findall(sentence))
+    return 3 * numbers > len(words) or labelled > 1 or (labelled == 1 and 5 * numbers >= len(words))
 
 
 def _folded(text: str, sentence: Sentence) -> str:

@@ -17,20 +17,23 @@ from typing import Any
 from ctxindex.chunking.spans import Span
 from ctxindex.errors import ConfigError
 from ctxindex.training.pairs.split import Split
-from ctxindex.training.pairs.values import Pair
+from ctxindex.training.pairs.values import KINDS, Pair
 
 DOCUMENTS, QUERIES = "documents.jsonl", "queries.jsonl"
 
 
-def write_pairs(file: Path, pairs: Iterable[Pair]) -> None:
-    """A line a pair, `{"query_id", "query", "doc_id", "start", "end", "kind"}`, with `remove` where there is one.
+def write_pairs(file: Path, side: Split) -> None:
+    """A line a pair, `{"query_id", "query", "doc_id", "start", "end", "kind"}` and `remove` where there is one.
+
+    `evidence` is the text of `[start, end)`, by which the span is found again where the document changes.
 
     The file is there whole or as it was before.
 
     Raises:
         ConfigError: it cannot be written.
     """
-    _write(file, (pair.to_json() for pair in pairs))
+    texts = {document.doc_id: document.text for document in side.documents}
+    _write(file, ({**one.to_json(), "evidence": texts[one.doc_id][one.start : one.end]} for one in side.pairs))
 
 
 def write_set(folder: Path, side: Split) -> None:
@@ -56,6 +59,36 @@ def write_set(folder: Path, side: Split) -> None:
         ),
     )
     _write(folder / QUERIES, (_moved(pair, cuts) for pair in side.pairs))
+
+
+def remove_set(folder: Path) -> bool:
+    """Remove what an earlier `write_set` wrote, and the folder where nothing else is in it; say whether there was any.
+
+    A set that somebody else made stays.
+
+    Raises:
+        ConfigError: it cannot be removed.
+    """
+    if not _is_written(folder / QUERIES):
+        return False
+    try:
+        for name in (DOCUMENTS, QUERIES):
+            (folder / name).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    except OSError as error:
+        raise ConfigError(f"cannot remove {folder}: {error.strerror}") from None
+    return True
+
+
+def _is_written(queries: Path) -> bool:
+    """Whether the first line is a pair of this room: it has the kind."""
+    try:
+        with queries.open(encoding="utf-8") as stream:
+            first = json.loads(stream.readline())
+    except (OSError, ValueError):
+        return False
+    return isinstance(first, dict) and first.get("kind") in KINDS
 
 
 class Cuts:

@@ -83,3 +83,21 @@ def test_the_hub_does_not_take_the_name(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     with pytest.raises(DatasetError, match=r"neither a file or folder here nor a dataset .* \(no such name\)"):
         open_dataset("owner/se--t")
+
+
+def test_sets_in_a_folder_are_no_tables_of_it(tmp_path: Path) -> None:
+    for name in ("held-out", "train"):
+        write_spans(tmp_path / name)
+    with pytest.raises(DatasetError, match=f"is no dataset, but has some in it: give {tmp_path}/train or .*/held-out"):
+        open_dataset(f"{tmp_path}/")
+    assert open_dataset(str(tmp_path / "train")).name == "train"
+
+
+def test_a_file_of_questions_is_no_dataset(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "pairs.jsonl", [{"query": "What?", "doc_id": "a", "start": 0, "end": 1}])
+    with pytest.raises(DatasetError, match="give the documents, and this file with --questions"):
+        open_dataset(str(file))
+    with pytest.raises(DatasetError, match="give the documents as DATA and this file with --pairs"):
+        open_dataset(str(file), training=True)
+    with pytest.raises(DatasetError, match="or any documents with --pairs FILE"):
+        open_dataset(str(tmp_path), training=True)

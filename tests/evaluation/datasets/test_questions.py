@@ -71,10 +71,12 @@ def test_documents_that_failed_are_named_and_asked_about(tmp_path: Path) -> None
 def test_questions_that_cannot_be_asked(tmp_path: Path, samples: Path) -> None:
     with pytest.raises(DatasetError, match="no file or folder '/missing' to ask the questions"):
         open_dataset("/missing", questions="q.jsonl")
-    with pytest.raises(DatasetError, match=r"q\.jsonl cannot be read: it is gone"):
+    with pytest.raises(DatasetError, match=r"q\.jsonl: there is no such file"):
         open_dataset(str(samples), questions=str(tmp_path / "q.jsonl"))
     file = write_jsonl(tmp_path / "q.jsonl", [question(doc_id="elsewhere")])
-    with pytest.raises(DatasetError, match="about the document 'elsewhere', which the set does not have"):
+    with pytest.raises(
+        DatasetError, match=r"q\.jsonl, line 1: is about the document 'elsewhere', which the set does not have"
+    ):
         open_dataset(str(samples), questions=str(file))
 
 
@@ -160,6 +162,13 @@ def test_chunks_that_overlap_and_gaps(tmp_path: Path) -> None:
     assert [document.text for document in dataset.documents] == ["x", " abcde  fg"]
     assert dataset.units == {"0": ((0, 1),), "a": ((1, 4), (3, 6), (4, 5), (8, 10))}
     assert [one.shape for one in vectors.vectors] == [(1, 2), (4, 2)]
+
+
+def test_answers_in_an_index_are_found_by_their_words(tmp_path: Path) -> None:
+    store: Any = FakeStore(stored(0, "New words."), stored(12, "The fee is"), stored(24, "five euros."))
+    rows = [{**question(start=0, end=22), "evidence": "The fee is\nfive euros."}]
+    dataset, _ = open_index_questions(write_jsonl(tmp_path / "q.jsonl", rows), store, "fake")
+    assert dataset.queries[0].spans == (GoldSpan("a", 12, 35),)
 
 
 def test_multivectors(tmp_path: Path) -> None:

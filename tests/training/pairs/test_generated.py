@@ -11,7 +11,7 @@ import pytest
 from ctxindex.errors import GenerationError
 from ctxindex.llm import CachedGenerator, Price
 from ctxindex.training.pairs import OFFLINE, PairOptions, QueryWriter, draw
-from ctxindex.training.pairs.generated import PASSAGE_CHARS, parse, passages_of
+from ctxindex.training.pairs.generated import PASSAGE_CHARS, most_tokens, parse, passages_of
 from ctxindex.training.pairs.subject import subjects_of
 from ctxindex.types import Document
 from tests.fake_generator import FakeGenerator
@@ -75,6 +75,36 @@ def test_a_run_that_failed_goes_on_and_asks_nothing_twice(tmp_path: Path) -> Non
     assert draw(corpus(), ONLY, writer=again) == expected
     assert len(fake.prompts) == len(whole.prompts)
     assert "0 calls" in again.cost
+
+
+def test_a_query_without_a_word_of_its_own_gets_the_subject(tmp_path: Path) -> None:
+    documents = [
+        Document(f"{name}.txt", f"The agreement of {name} ends in May. " * 6, f"Services Agreement of {name} Inc")
+        for name in ("Acme", "Bolt")
+    ]
+    fake = FakeGenerator(
+        lambda prompt: '{"query": "When does the agreement end?"}\n{"query": "When does Acme leave us?"}'
+    )
+    drawn = draw(documents, ONLY, writer=writer(tmp_path / "a.jsonl", fake))
+    assert {pair.query for pair in drawn.pairs if pair.doc_id == "Acme.txt"} == {
+        "When does Acme leave us?",
+        "Services Agreement of Acme Inc: When does the agreement end?",
+    }
+
+
+def test_passages_whose_answers_are_empty_are_counted(tmp_path: Path) -> None:
+    said = list[str]()
+    fake = FakeGenerator(lambda prompt: "" if "Saint Helena" in prompt else quoting(prompt))
+    written = writer(tmp_path / "a.jsonl", fake, said)
+    assert draw(corpus(), ONLY, writer=written).pairs
+    assert 0 < written.unanswered < len(fake.prompts)
+    assert said[-1].startswith(f"queries: {written.unanswered} of {len(fake.prompts)} passages skipped")
+    assert "--llm-max-tokens" in said[-1]
+
+
+def test_an_answer_may_be_as_long_as_its_questions() -> None:
+    assert most_tokens(10) >= 10 * 120
+    assert most_tokens(3) > 3 * 120
 
 
 @pytest.mark.parametrize("answer", ["", "I cannot help with that.", "{}", "[]", "null", "\x00", "{" * 100_000])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.evaluation import Corpus
-from ctxindex.evaluation.dataset import DatasetError
-from ctxindex.training.pairs import PairOptions, draw, write_pairs
+from ctxindex.evaluation.dataset import DatasetError, GoldSpan
+from ctxindex.training.pairs import PairOptions, Split, draw, write_pairs
 from ctxindex.training.pairs.reading import open_pairs
 from ctxindex.training.pairs.writing import Cuts
 from ctxindex.types import Chunker, Document, FailedDocument, Section
@@ -95,7 +95,7 @@ def test_pairs_that_were_written_are_read_as_they_were(tmp_path: Path, cutter: C
     drawn = draw(texts, PairOptions(per_document=6, kinds=("cloze", "headings"), remove_sentences=True))
     removed = [one for one in drawn.pairs if one.remove is not None]
     assert removed
-    write_pairs(tmp_path / "pairs.jsonl", drawn.pairs)
+    write_pairs(tmp_path / "pairs.jsonl", Split(tuple(texts), drawn.pairs))
     corpus = open_pairs(tmp_path / "pairs.jsonl", texts, "mixed", cutter, SPEC)
     held = {one.document.doc_id: one.document.text for one in corpus.documents}
     originals = {one.doc_id: one.text for one in texts}
@@ -104,6 +104,34 @@ def test_pairs_that_were_written_are_read_as_they_were(tmp_path: Path, cutter: C
         assert originals[one.doc_id][start:end] not in held[one.doc_id]
     assert len(corpus.queries) == len(drawn.pairs)
     assert corpus.unanswerable == 0
+
+
+def test_pairs_are_found_again_in_documents_that_changed(
+    tmp_path: Path, cutter: Chunker, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = documents()
+    drawn = draw(texts, PairOptions(per_document=6, remove_sentences=True))
+    assert any(one.remove is not None for one in drawn.pairs)
+    file = tmp_path / "pairs.jsonl"
+    write_pairs(file, Split(tuple(texts), drawn.pairs))
+    before = open_pairs(file, texts, "mixed", cutter, SPEC)
+    assert not caplog.text
+    changed = [Document(one.doc_id, f"Of {one.doc_id}\n\nMore is said.\n\n{one.text}", one.title) for one in texts]
+    after = open_pairs(file, changed, "mixed", cutter, SPEC)
+    assert [[said(before, span) for span in query.spans] for query in before.queries] == [
+        [said(after, span) for span in query.spans] for query in after.queries
+    ]
+    held = {one.document.doc_id: one.document.text for one in after.documents}
+    for one in drawn.pairs:
+        if one.remove is not None:
+            text = next(document.text for document in texts if document.doc_id == one.doc_id)
+            assert text[slice(*one.remove)] not in held[one.doc_id]
+    assert f"{len(drawn.pairs)} answers have moved" in caplog.text
+
+
+def said(corpus: Corpus, span: GoldSpan) -> str:
+    texts = {one.document.doc_id: one.document.text for one in corpus.documents}
+    return texts[span.doc_id][span.start : span.end]
 
 
 @given(
@@ -138,13 +166,17 @@ def test_documents_that_cannot_be_read_leave_queries_without_an_answer(tmp_path:
         ([{"query": "q", "doc_id": "Arles", "chunk": -1}], "names chunk -1"),
         ([{"query": "q", "chunk_id": "Arles"}], "no doc_id"),
         ([{"query": "q", "chunk_id": "Arles_x"}], "no doc_id"),
-        ([{"query": "q", "chunk_id": "arles_0"}], "does not have: did you mean 'Arles'"),
+        (
+            [{"query": "q", "chunk_id": "arles_0"}],
+            "line 1: is about the document .* does not have: did you mean 'Arles'",
+        ),
         ([{"query": "q", "chunk_id": "Arles_0"}, {**pair("Arles", 0)}], "line 2: does not say where the answer is as"),
         ([{"query": "q", "doc_id": "Arles"}], "not where: each line needs"),
         ([{**pair("Arles", 0), "remove": [5]}], '"remove" is'),
         ([{**pair("Arles", 0), "remove": [3, 9999]}], '"remove" is outside of the'),
         ([{"query": "q", "doc_id": "Nowhere", "start": 0, "end": 3}], "which the set does not have"),
-        ([{"query": " ", "doc_id": "Arles", "chunk": 0}], "has no text"),
+        ([{"query": " ", "doc_id": "Arles", "chunk": 0}], "p.jsonl, line 1: has no text"),
+        ([{**pair("Arles", 0), "evidence": "words that nobody wrote"}], "make the pairs again"),
     ],
 )
 def test_a_line_that_makes_no_sense_is_refused(

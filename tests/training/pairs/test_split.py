@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ctxindex.errors import ConfigError, UsageError
 from ctxindex.evaluation.datasets import open_dataset
-from ctxindex.training.pairs import Pair, PairOptions, Split, draw, split, write_pairs, write_set
+from ctxindex.training.pairs import Pair, PairOptions, Split, draw, remove_set, split, write_pairs, write_set
 from ctxindex.training.pairs.writing import Cuts
 from ctxindex.types import Document
 from tests.training.pairs.documents import corpus, lease
@@ -92,12 +92,13 @@ def test_a_set_is_read_as_it_was_written(tmp_path: Path, remove: bool) -> None:
 
 def test_a_file_of_pairs_says_what_to_remove(tmp_path: Path) -> None:
     drawn = draw([lease()], PairOptions(remove_sentences=True))
-    write_pairs(tmp_path / "folder" / "pairs.jsonl", drawn.pairs)
+    write_pairs(tmp_path / "folder" / "pairs.jsonl", Split((lease(),), drawn.pairs))
     rows = [json.loads(line) for line in (tmp_path / "folder" / "pairs.jsonl").read_text("utf-8").splitlines()]
     assert len(rows) == len(drawn.pairs)
     assert {tuple(row) for row in rows if row["kind"] != "cloze"} == {
-        ("query_id", "query", "doc_id", "start", "end", "kind")
+        ("query_id", "query", "doc_id", "start", "end", "kind", "evidence")
     }
+    assert all(row["evidence"] == lease().text[row["start"] : row["end"]] for row in rows)
     assert all(len(row["remove"]) == 2 for row in rows if row["kind"] == "cloze")
     assert not list((tmp_path / "folder").glob(".*")), "nothing is left beside it"
 
@@ -105,7 +106,25 @@ def test_a_file_of_pairs_says_what_to_remove(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot write"):
-        write_pairs(tmp_path / "file" / "pairs.jsonl", [])
+        write_pairs(tmp_path / "file" / "pairs.jsonl", Split((), ()))
+
+
+def test_a_set_that_was_written_is_removed_and_no_other(tmp_path: Path) -> None:
+    side = Split((lease(),), draw([lease()]).pairs)
+    for name in ("alone", "among"):
+        write_set(tmp_path / name, side)
+    (tmp_path / "among" / "notes.txt").write_text("mine")
+    assert remove_set(tmp_path / "alone")
+    assert not (tmp_path / "alone").exists()
+    assert remove_set(tmp_path / "among")
+    assert [path.name for path in (tmp_path / "among").iterdir()] == ["notes.txt"]
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in ("documents.jsonl", "queries.jsonl"):
+        (own / name).write_text('{"query_id": "1", "query": "Made by hand?", "doc_id": "a", "start": 0, "end": 1}\n')
+    assert not remove_set(own)
+    assert not remove_set(tmp_path / "nowhere")
+    assert len(list(own.iterdir())) == 2
 
 
 @given(
