@@ -247,8 +247,9 @@ class ContextStatus:
     `size` counts the context's vectors, made of `texts` different texts. They were drawn with `seed`, in the way called
     `sampling`, at the time `made_at` (ISO 8601, UTC), when `documents_then` documents were found, and are of `sampled`
     documents, of which `changed` say something else now and `gone` are not in the index any more; it has
-    `documents_now` documents. `drift` is how far the corpus has moved in what it says: about 1 is chance, above 2 a new
-    context is worth its price; None where it was not asked for or there are too few texts to tell.
+    `documents_now` documents. Both numbers of documents count those that failed, too. `drift` is how far the corpus has
+    moved in what it says: about 1 is chance, above 2 a new context is worth its price; None where it was not asked for
+    or there are too few texts to tell.
     """
 
     context_id: str

@@ -61,8 +61,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo(
-            "Interrupted. What is finished is kept (in the index, or in the cache of an evaluation); "
-            "the same command goes on from there.",
+            "Interrupted. What is finished is kept (in the index, or in the cache of an evaluation or of a language "
+            "model); the same command goes on from there.",
             err=True,
         )
         sys.exit(INTERRUPTED)

@@ -61,8 +61,16 @@ _OPTIONS = (
         "--context-dropout",
         type=click.FloatRange(0, 1),
         metavar="X",
-        help="Share of the texts that are read without a context; 1 trains the control that a gain is measured "
+        help="Share of the steps that are read without a context; 1 trains the control that a gain is measured "
         f"against.  [default: {_DEFAULT.dropout.row:g}]",
+    ),
+    option(
+        SECTION,
+        "--context-bias",
+        type=float,
+        metavar="X",
+        help="What the context counts for before training in a model that is made of an ordinary one: -2 is next to "
+        f"nothing, and 1 more is about three times as much.  [default: {_DEFAULT.context_bias:g}]",
     ),
     option(
         SECTION,
@@ -87,6 +95,7 @@ _FLAGS = (
     "filter_margin",
     "context_size",
     "context_dropout",
+    "context_bias",
     "first_stage",
     "insent",
 )
@@ -127,9 +136,9 @@ def contextual_of(given: dict[str, Any], *, shared: bool | None) -> ContextualOp
     for name, instead in _OF_OTHERS.items():
         if given[name]:
             raise ConfigError(f"--{_flag(name)} does not go with --method cde{instead}")
-    for name in ("lambda", "average"):
+    for name, flag in (("lambda", "--lambda"), ("average", "--average"), ("mask_positives", "--punish-positives")):
         if given[name] is not None and not given["insent"]:
-            raise ConfigError(f"--{name} is of the InSeNT loss: say how much that counts with --insent")
+            raise ConfigError(f"{flag} is of the InSeNT loss: say how much that counts with --insent")
     if given["cluster_size"] is not None and given["batches"] == "random":
         raise ConfigError("--cluster-size is of --batches clusters: leave one of both out")
     if given["filter_margin"] is not None and given["filter"] == "none":
@@ -146,6 +155,7 @@ def contextual_of(given: dict[str, Any], *, shared: bool | None) -> ContextualOp
         filter=FalseNegativeFilter(given["filter"] or _DEFAULT.filter.rule, margin),
         context_size=_size(given["context_size"]),
         dropout=_DEFAULT.dropout if dropout is None else ContextDropout(_DEFAULT.dropout.slot, dropout),
+        context_bias_init=given["context_bias"],
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,10 +89,10 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     require_packages(given)
     if first:
         TrainingFolder(out).require_usable(resume=given["resume"])
-    training = prepare(given, out)
-    if not quiet:
-        _say_data(training)
     try:
+        training = prepare(given, out)
+        if not quiet:
+            _say_data(training)
         found = _finetune(training, out, given, quiet)
     except KeyboardInterrupt:
         if first:
@@ -138,7 +137,7 @@ def _finetune(training: Training, out: Path, given: dict[str, Any], quiet: bool)
 
 
 def _interrupted(out: Path) -> str:
-    from ctxindex.training.folder import TrainingFolder
+    from ctxindex.training.folder import PLAN, TrainingFolder
     from ctxindex.training.plan import devices
 
     folder = TrainingFolder(out)
@@ -148,9 +147,11 @@ def _interrupted(out: Path) -> str:
         )
     if folder.last_checkpoint(devices()) is not None:
         return f"Interrupted. The same command with --resume goes on from the last checkpoint in {out}."
+    if not (folder.path / PLAN).is_file():
+        return "Interrupted before training began; nothing was written."
     return (
-        "Interrupted before the first checkpoint (--save-every says after how many steps there is one): the same "
-        "command with --resume begins anew."
+        "Interrupted before the first checkpoint (there is one after as many steps as --save-every or "
+        "--evaluate-every says): the same command with --resume begins anew."
     )
 
 
@@ -217,36 +218,34 @@ def _as_json(found: Finetuned, training: Training) -> dict[str, Any]:
 
 
 def _print(found: Finetuned, training: Training) -> None:
-    from ctxindex.training.card import gains, results_rows
+    from ctxindex.training.card import duration, results_rows, verdict
+    from ctxindex.training.measured import few
 
     done = "Finished before, with" if found.earlier else "Trained"
-    click.echo(f"{done} {plural(found.steps, 'step')} in {found.seconds:.0f} s: {found.folder}")
+    click.echo(f"{done} {duration(found)}: {found.folder}")
     if found.merges:
         tried = ", ".join(f"{share:g}: {100 * value:.1f}" for share, value in sorted(found.merges.items()))
-        click.echo(
-            f"Kept {found.merged:g} of the tuned weights, the smallest share within a standard error of the best "
-            f"(nDCG@10 on held-out documents: {tried})"
-        )
+        why = "the smallest share within a standard error of the best"
+        if few(list(training.data.held.values())):
+            why = "the most, since too few documents are held out to choose by"
+        click.echo(f"Kept {found.merged:g} of the tuned weights, {why} (nDCG@10 on held-out documents: {tried})")
     elif found.merged < 1:
         click.echo(f"Kept {found.merged:g} of the tuned weights, the rest is the base's.")
     if found.runs:
         click.echo("\nnDCG@10 on held-out documents (points of 100, [95 % interval])")
         print_table(results_rows(found.runs))
-        if all(one.high <= 0 for one in gains(found.runs).values()):
-            click.echo(
-                "The tuned model finds less than its base: more documents, --hold, --replay or --merge may help."
-            )
+        if said := verdict(found.runs):
+            click.echo(said)
     else:
         click.echo("No documents were held out, so nothing is known of what it finds.")
     _print_next(found, training)
 
 
 def _print_next(found: Finetuned, training: Training) -> None:
-    model = shlex.quote(str(found.folder))
-    documents = " ".join(map(shlex.quote, training.named.data)) if training.named.pairs else "DOCS"
-    dataset = shlex.quote(training.named.validation[0]) if training.named.validation else "OTHER-SET"
-    base = shlex.quote(training.plan.model)
-    # A late-interaction model reads no chunk alone.
-    method = "late-interaction" if training.plan.encoder.method == "late-interaction" else "independent"
-    click.echo(f"\nNext: ctxindex ingest {documents} --model {model}")
-    click.echo(f"      ctxindex eval {dataset} --model {base} --method {method} --compare model={model}")
+    from ctxindex.training.usage import DATASET, eval_command, ingest_command
+
+    model, named = str(found.folder), training.named
+    documents = named.data if named.pairs else ()
+    dataset = named.validation[0] if named.validation else DATASET
+    click.echo(f"\nNext: {ingest_command(model, training.plan, documents, training.loading_flags)}")
+    click.echo(f"      {eval_command(model, training.plan, dataset, trained=training.trained)}")

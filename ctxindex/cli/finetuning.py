@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxindex.chunking import load_chunker
 from ctxindex.cli.contextual_options import contextual_of, require_no_contextual, with_contextual_defaults
+from ctxindex.cli.options import chosen_loading
 from ctxindex.cli.training_options import REPLAY_SHARE, objective_of, parse_merge, schedule_of, shares_of
 from ctxindex.config import SETTINGS, Settings
 from ctxindex.encoding import open_checkpoint
@@ -25,6 +26,7 @@ from ctxindex.loading.values import DEFAULT_MAX_CHARS
 from ctxindex.training.context import in_context, require_alone, require_memory
 from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.data import Data, DataOptions, read_data
+from ctxindex.training.schedule import Schedule
 
 if TYPE_CHECKING:
     from ctxindex.encoding.checkpoint import Checkpoint
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from ctxindex.spec import EncoderSpec
     from ctxindex.training.finetune import Plan
     from ctxindex.training.options import ObjectiveOptions, Shares
-    from ctxindex.training.schedule import Schedule
 
 _STDIN = "-"
 
@@ -41,13 +42,25 @@ _log = logging.getLogger("ctxindex")
 
 @dataclass(frozen=True)
 class Training:
-    """What was asked for, with the data read: all that `finetune` takes but the folder and who watches."""
+    """What was asked for, with the data read: all that `finetune` takes but the folder and who watches.
+
+    Attributes:
+        plan: what is to be done.
+        data: on what.
+        named: the data as it was named.
+        device: where.
+        threads: of the CPU.
+        loading_flags: how files became documents, to be repeated in the next command.
+        trained: whether the base says of itself how it is read in context.
+    """
 
     plan: Plan
     data: Data
     named: DataOptions
     device: str
     threads: int | None
+    loading_flags: tuple[str, ...] = ()
+    trained: bool = False
 
 
 def require_packages(given: Mapping[str, Any]) -> None:
@@ -115,7 +128,8 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
         merge=merge,
         contextual=contextual or ContextualOptions(),
     )
-    return Training(plan, data, named, device, threads)
+    trained = checkpoint.trained is not None and checkpoint.trained.method == encoder.method
+    return Training(plan, data, named, device, threads, chosen_loading(given), trained)
 
 
 def _contextual(given: dict[str, Any], options: IndexOptions, checkpoint: Checkpoint) -> ContextualOptions | None:
@@ -160,6 +174,8 @@ def _warn_of_idle(schedule: Schedule, shares: Shares, data: Data) -> None:
     """Tell what changes nothing on this machine, or with these documents."""
     if schedule.gather_negatives and os.environ.get("WORLD_SIZE", "1") == "1":
         _log.warning("--gather-negatives changes nothing on one device")
+    if schedule.evaluate_every and schedule.save_every != Schedule().save_every:
+        _log.warning("--save-every changes nothing: with --evaluate-every there is a checkpoint at each measurement")
     if shares.titles and not any(one.document.title for each in data.sources.values() for one in each.documents):
         _log.warning("--withhold-titles changes nothing: no document has a title")
 
@@ -175,6 +191,12 @@ def _named(given: Mapping[str, Any], settings: Settings, out: Path, seed: int) -
         tuple(map(os.path.expanduser, given[name])) for name in ("data", "validation", "replay")
     )
     pairs = given["pairs"] and os.path.expanduser(given["pairs"])
+    if pairs is not None and given["chunks"] == "given":
+        raise ConfigError(
+            "--chunks given is of sets that have chunks, and the documents of --pairs have none: leave it out"
+        )
+    if pairs is not None and not Path(pairs).exists():
+        raise ConfigError(f"--pairs {given['pairs']}: there is no such file")
     files = {name: given[name] for name in ("include", "exclude", "root", "no_ignore", "max_chars")}
     loading = LoadOptions()
     if pairs is not None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _EVERY = 10.0
 """Seconds between plain lines."""
 
+_SILENCE = 60.0
+"""Seconds after which a training says how far it is, although there is no loss to tell."""
+
 
 class Bars:
     """Implements `ctxindex.indexing.Progress` with two bars: documents, and tokens through the model."""
@@ -169,6 +172,11 @@ class TrainingBar:
             self._bar.close()
 
 
+def _spoken(seconds: float) -> str:
+    """A time that is left, roughly."""
+    return f"{seconds:.0f} s" if seconds < 90 else plural(round(seconds / 60), "minute")
+
+
 class TrainingLines:
     """Implements `ctxindex.training.watching.TrainingWatch` with a line every few seconds, and each measurement."""
 
@@ -176,18 +184,25 @@ class TrainingLines:
         """Say how much there is to do."""
         self._steps, self._first = steps, done
         self._began = self._said = time.monotonic()
+        self._spoke = False
         _say(f"training: {plural(steps, 'step')}" + (f", {done:,} of them done before" if done else ""))
 
     def step(self, done: int) -> None:
-        """Nothing; the loss says how far it is."""
+        """Say how long a step takes after the first, and now and then where nothing else is said for long."""
+        now = time.monotonic()
+        if done == self._first + 1 or now - self._said >= _SILENCE:
+            each = (now - self._began) / (done - self._first)
+            left = each * (self._steps - done)
+            _say(f"step {done:,} of {self._steps:,}: {each:.1f} s a step, about {_spoken(left)} to go")
+            self._said = now
 
     def loss(self, step: int, values: Mapping[str, float]) -> None:
         """Speak when it is time, and of the first and the last loss."""
         now = time.monotonic()
-        if now - self._said >= _EVERY or step == self._steps or self._said == self._began:
+        if now - self._said >= _EVERY or step == self._steps or not self._spoke:
             each = (now - self._began) / max(1, step - self._first)
             _say(f"step {step:,} of {self._steps:,}: loss {values['loss']:.4f}, {each:.2f} s a step")
-            self._said = now
+            self._said, self._spoke = now, True
 
     def measured(self, step: int, values: Mapping[str, float]) -> None:
         """Say what was found."""

@@ -68,7 +68,7 @@ def command(drift: bool, as_json: bool, **given: Any) -> None:
             ("method", f"{encoder.method}, windows of {encoder.max_tokens} tokens, {encoder.dtype}"),
             *([("settings", settings)] if (settings := _settings(encoder)) else []),
             ("chunker", f"{chunker.name}, at most {chunker.size} {chunker.unit}{overlap}"),
-            *_context_rows(encoder, status.context),
+            *_context_rows(encoder, status.context, failed=bool(status.failed)),
             ("fingerprint", status.spec.fingerprint[:16]),
         ]
     )
@@ -86,12 +86,13 @@ def _context_json(context: ContextStatus) -> dict[str, Any]:
     return {**asdict(context), "drift": drift, "growth": round(context.growth, 4)}
 
 
-def _context_rows(encoder: EncoderSpec, context: ContextStatus | None) -> list[tuple[str, str]]:
+def _context_rows(encoder: EncoderSpec, context: ContextStatus | None, *, failed: bool) -> list[tuple[str, str]]:
     if context is None:
         return [("context", "none: the model reads with its stand-in for a corpus")] if encoder.method == "cde" else []
     of = f"{plural(context.texts, 'text')} of {plural(context.documents_then, 'document')}, made {context.made_at}"
     lost = [f"{count} {word}" for count, word in ((context.changed, "changed"), (context.gone, "gone")) if count]
-    since = f"{plural(context.documents_now, 'document')} now, {context.growth:.1f} times as many"
+    among = " with those that failed" if failed else ""
+    since = f"{plural(context.documents_now, 'document')} now{among}, {context.growth:.1f} times as many"
     if lost:
         since += f"; of the {context.sampled} in the context, {' and '.join(lost)}"
     drawn = f"{context.sampling}, seed {context.seed}"
@@ -116,6 +117,10 @@ def _print_next(context: ContextStatus, model: str, settings: Mapping[str, Any],
         click.echo(" ".join(["Whether a new context is worth it: ctxindex status --drift", *chosen_store(settings)]))
     place = " ".join(["", *chosen_store({**settings, "index": None})])
     click.echo(f"A new index has a new context: ctxindex ingest PATH --model {shlex.quote(model)} --index NEW{place}")
+    click.echo(
+        "It has the defaults of all else: what this index was given (method, settings, chunker and drawn above) has to "
+        "be given again."
+    )
 
 
 def _settings(encoder: EncoderSpec) -> str:

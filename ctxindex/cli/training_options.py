@@ -93,6 +93,12 @@ _TRAINING = (
         type=click.Choice(AVERAGES),
         help=f"Mean over documents, or over queries.  [default: {_INSENT.average}]",
     ),
+    option(
+        TRAINING,
+        "--mask-positives/--punish-positives",
+        default=None,
+        help="Whether other chunks that answer a query are no negatives of it.  [default: masked]",
+    ),
     _number(TRAINING, _OBJECTIVE, "hold", "Weight of what keeps chunks alone and queries where the base has them."),
     _number(TRAINING, _OBJECTIVE, "cross_batch_memory", "Chunks of each source's earlier steps as further negatives."),
     _number(TRAINING, _OBJECTIVE, "distil", "Weight of what draws the vector in context to the blend."),
@@ -153,7 +159,9 @@ _TRAINING = (
 _WATCHING = (
     _number(WATCHING, _SCHEDULE, "evaluate_every", "Steps between measurements on held-out documents; 0: at the end."),
     _number(WATCHING, _SCHEDULE, "patience", "Measurements without a better one after which to stop; 0: never."),
-    _number(WATCHING, _SCHEDULE, "save_every", "Steps between checkpoints.", type=_SOME),
+    _number(
+        WATCHING, _SCHEDULE, "save_every", "Steps between checkpoints; with --evaluate-every one at each.", type=_SOME
+    ),
     option(WATCHING, "--tensorboard", is_flag=True, help="Write logs for TensorBoard into OUT/training/logs."),
 )
 
@@ -192,7 +200,7 @@ def objective_of(given: dict[str, Any]) -> ObjectiveOptions:
     Raises:
         ConfigError: a number out of its range.
     """
-    insent = {"lambda_seq": given["lambda"], "tau": given["tau"], "average": given["average"]}
+    insent = {"lambda_seq": given["lambda"]} | {name: given[name] for name in ("tau", "average", "mask_positives")}
     chosen = InsentOptions(**{name: value for name, value in insent.items() if value is not None})
     weights = {name: given[name] for name in ("hold", "distil", "cross_batch_memory") if given[name] is not None}
     return ObjectiveOptions(chosen, **weights)

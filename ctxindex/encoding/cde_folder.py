@@ -20,6 +20,7 @@ from ctxindex.encoding.cde_model import ContextParts
 from ctxindex.encoding.cde_settings import FIRST_STAGE, SETTINGS, TENSORS, NativeCde, require_second_stage
 from ctxindex.encoding.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
 from ctxindex.encoding.fitness import require_base
+from ctxindex.encoding.known_models import MINILM
 from ctxindex.encoding.model_files import OTHER_WEIGHTS
 from ctxindex.encoding.options import EncoderOptions
 from ctxindex.encoding.trained import write_settings
@@ -45,8 +46,9 @@ _TEXTS = (
 def make_native_cde(base: str, out: Path, settings: NativeCde | None = None) -> Path:
     """Make an untrained CDE model in the new folder `out`, with the model `base` as its second stage; gives the folder.
 
-    Without `share_stages` the first stage is the model called `first_stage`, or the base. A model on the hub or with a
-    short name is not copied for that: the folder names it.
+    Without `share_stages` the first stage is the model called `first_stage`, or the base. It is copied into the folder,
+    as what a name stands for may change: a model on the hub with its next revision, `minilm-insent` with the next
+    release. Only `minilm`, whose weights are the same for good, is named in its place.
 
     Raises:
         ModelError: a model cannot be found or used, or the folder cannot be written.
@@ -63,7 +65,7 @@ def make_native_cde(base: str, out: Path, settings: NativeCde | None = None) -> 
         first = open_checkpoint(settings.first_stage)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already: choose a new folder")
-    settings = _named(settings, first)
+    settings = with_first_stage(settings, first)
     parts = initial_parts(checkpoint, first, settings)
     existed = out.exists()
     try:
@@ -137,11 +139,17 @@ def _orthonormal(rows: int, columns: int, random: torch.Generator) -> torch.Tens
     return basis if rows >= columns else basis.T.contiguous()
 
 
-def _named(settings: NativeCde, first: Checkpoint) -> NativeCde:
-    """The settings with the first stage by its name and digest, where it can be had by a name."""
-    local = settings.share_stages or Path(first.name).is_absolute()
-    name, digest = ("", "") if local else (first.name, first.digest)
-    return replace(settings, first_stage=name, first_stage_digest=digest)
+def is_untrained(parts: ContextParts, settings: NativeCde) -> bool:
+    """Whether the parts of a model are still those it was made with: any training moves a bias at the least."""
+    begun = parts.bias == settings.context_bias_init
+    return bool(begun.all()) and not bool(parts.projection[1].any())
+
+
+def with_first_stage(settings: NativeCde, first: Checkpoint) -> NativeCde:
+    """The settings with the first stage by its name, digest and files, where a name says for good which it is."""
+    if settings.share_stages or first.name != MINILM:
+        return settings.unnamed()
+    return replace(settings, first_stage=first.name, first_stage_digest=first.digest, first_stage_files=first.files)
 
 
 def _copy(folder: Path, into: Path) -> None:

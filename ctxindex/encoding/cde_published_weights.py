@@ -37,6 +37,9 @@ _JOINED = ".attn.Wqkv."
 _BUFFERS = ("rotary_emb.inv_freq", "embeddings.position_ids")
 """What old files may hold and models make themselves."""
 
+_UNUSED = {"second_stage_model.input_ln.weight", "second_stage_model.input_ln.bias"}
+"""Of a norm that the authors' class has and their forward pass never goes through; v1 may have been saved with it."""
+
 _SHOWN = 5
 """Names in an error message, of each kind."""
 
@@ -95,7 +98,7 @@ class PublishedWeights:
         found = {
             name: shape for file in weight_files(self._layout.folder) for name, shape in tensor_names(file).items()
         }
-        return {name: shape for name, shape in found.items() if not name.endswith(_BUFFERS)}
+        return {name: shape for name, shape in found.items() if not name.endswith(_BUFFERS) and name not in _UNUSED}
 
     def _tensors(self, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
         from safetensors import safe_open

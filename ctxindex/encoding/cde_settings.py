@@ -6,13 +6,14 @@
     first_stage/                          the first stage, a model folder; only where it is none of those below
 
 The first stage has no folder where both stages are the same network, and where it is a model that can be had by its
-name: then the settings name it, with the digest of its weights.
+name and is the same wherever and whenever it is had (`minilm`): then the settings name it, with the digest of its
+weights and of its files. What the name is decides nothing, and neither does where the model lies.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from ctxindex.encoding.backbones import BACKBONES, BackboneFacts
@@ -41,9 +42,10 @@ class NativeCde:
     """The settings of a native CDE model.
 
     `context_size` is how many texts the model was trained with at most; any number can be read. With `share_stages` one
-    network is both stages; else the first stage is the model called `first_stage`, whose weights have the sha256
-    `first_stage_digest`, or lies in the folder where that is empty. `output_head` is whether a residual MLP stands
-    behind the pooling. `context_bias_init` is what the bias of context scores was before training.
+    network is both stages; else the first stage is the model called `first_stage`, with the `digest` and the `files` of
+    `Checkpoint` that `first_stage_digest` and `first_stage_files` say, or lies in the folder where that is empty.
+    `output_head` is whether a residual MLP stands behind the pooling. `context_bias_init` is what the bias of context
+    scores was before training.
     """
 
     context_size: int = 512
@@ -53,6 +55,17 @@ class NativeCde:
     output_head: bool = False
     context_bias_init: float = -2.0
     version: int = VERSION
+    first_stage_files: str = ""
+
+    def unnamed(self) -> NativeCde:
+        """The settings of the same model with its first stage in the folder."""
+        return replace(self, first_stage="", first_stage_digest="", first_stage_files="")
+
+    def described(self) -> str:
+        """What the settings say themselves of the model's vectors: not which model the first stage is."""
+        values = asdict(self.unnamed())
+        del values["first_stage_files"]  # which folders of earlier releases do not have
+        return json.dumps(values, sort_keys=True)
 
     def to_json(self) -> str:
         """The settings as they stand in the file."""
@@ -74,6 +87,7 @@ def read_cde(folder: Path) -> NativeCde | None:
             f"{file}: version is {values.get('version')!r}, this ctxindex reads {VERSION}: upgrade ctxindex"
         )
     known = {field.name: type(field.default) for field in fields(NativeCde)}
+    values = {"first_stage_files": "", **values}  # earlier releases did not write it
     if values.keys() != known.keys():
         wrong = ", ".join(sorted(values.keys() ^ known.keys()))
         raise ModelError(f"{file}: fields are {', '.join(known)}; missing or unknown: {wrong}")

@@ -144,11 +144,20 @@ class Checkpoint:
         if weighted:
             sums.append(json.dumps([_described(layer) for layer in layers], sort_keys=True))
         if self.cde is not None:
-            own, first = self.folder / TENSORS, self.first_stage
+            own = self.folder / TENSORS
             if own not in files and own.is_file():  # the weights lie in a folder below
                 sums.append(sha256(own))
-            sums += [json.dumps(asdict(self.cde), sort_keys=True), *([first.digest, first.files] if first else [])]
+            sums += [self.cde.described(), *self._first_stage_sums(self.cde)]
         return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+
+    def _first_stage_sums(self, cde: NativeCde) -> list[str]:
+        """Digest and files of the first stage; where they are written down, it is not opened, and need not be there."""
+        if cde.share_stages:
+            return []
+        if cde.first_stage_digest and cde.first_stage_files:
+            return [cde.first_stage_digest, cde.first_stage_files]
+        first = self.first_stage
+        return [] if first is None else [first.digest, first.files]
 
     @cached_property
     def first_stage(self) -> Checkpoint | None:
@@ -161,12 +170,14 @@ class Checkpoint:
             return None
         if not self.cde.first_stage:
             return read_checkpoint(self.folder / FIRST_STAGE, str(self.folder / FIRST_STAGE))
-        first = open_checkpoint(self.cde.first_stage)
-        if first.digest != self.cde.first_stage_digest:
+        first, written = open_checkpoint(self.cde.first_stage), self.cde
+        is_same = first.files == (written.first_stage_files or first.files)
+        if first.digest != written.first_stage_digest or not is_same:
             raise ModelError(
-                f"{self.folder} was made with another {self.cde.first_stage} as its first stage (its weights have the "
-                f"sha256 {self.cde.first_stage_digest[:12]}…, not {first.digest[:12]}…): put that model into "
-                f'{self.folder / FIRST_STAGE}, and set first_stage and first_stage_digest in cde.json to ""'
+                f"{self.folder} was made with another {written.first_stage} as its first stage (its weights have the "
+                f"sha256 {written.first_stage_digest[:12]}…, not {first.digest[:12]}…, or its tokenizer or settings "
+                f"differ): put that model into {self.folder / FIRST_STAGE}, and set first_stage, first_stage_digest "
+                'and first_stage_files in cde.json to "": its indexes stay as they are'
             )
         return first
 

@@ -79,7 +79,8 @@ class ContextEncoder(LocalEncoder, ABC):
 
         Raises:
             MismatchError: the context was made by another model.
-            UsageError: fewer than two texts that differ, here or in the context.
+            TooFewTextsError: fewer than two texts that differ, here or in the context.
+            UsageError: a text without any token.
         """
         self._require_own(context)
         frozen = context.vectors

@@ -39,6 +39,10 @@ _MANIFEST = "context.json"
 _ARRAYS = "context.safetensors"
 
 
+class TooFewTextsError(UsageError):
+    """There are not two texts that differ on both sides, so nothing tells a corpus that moved from chance."""
+
+
 @dataclass(frozen=True, slots=True)
 class ContextChunk:
     """One text of a sample: chunk number `ordinal` of the document `doc_id`."""
@@ -233,13 +237,16 @@ def drift(frozen: FloatArray, fresh: FloatArray) -> float:
         fresh: the same of a new sample, (m, width).
 
     Raises:
-        UsageError: fewer than two different rows in one of them, or values that are not numbers.
+        TooFewTextsError: fewer than two different rows in one of them.
+        UsageError: values that are not numbers.
     """
     if not (np.isfinite(frozen).all() and np.isfinite(fresh).all()):
         raise UsageError("vectors with values that are not numbers tell nothing of a corpus: make the context anew")
     frozen, fresh = (part[np.sort(np.unique(part, axis=0, return_index=True)[1])] for part in (frozen, fresh))
     if min(len(frozen), len(fresh)) < 2:
-        raise UsageError("to tell a corpus that moved from chance takes two texts or more that differ, on both sides")
+        raise TooFewTextsError(
+            "to tell a corpus that moved from chance takes two texts or more that differ, on both sides"
+        )
     one, other = (
         np.asarray(part, np.float64) / np.linalg.norm(part, axis=1, keepdims=True) for part in (frozen, fresh)
     )

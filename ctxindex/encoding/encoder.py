@@ -115,7 +115,8 @@ def restore_encoder(
 ) -> LocalEncoder:
     """The encoder that an index was built with, from its stored spec; `model` says where the files are now.
 
-    An index that was built with a corpus context is read with the same one: `context`.
+    An index that was built with a corpus context is read with the same one: `context`. One that was built with the
+    model's null context needs none given.
 
     Raises:
         ModelError: the model cannot be found or used.
@@ -131,6 +132,8 @@ def restore_encoder(
         ) from None
     if context is not None:
         encoder = _in_context(encoder, context)
+    elif stored.context == NULL_CONTEXT and encoder.spec.context != NULL_CONTEXT:
+        encoder = _in_null_context(encoder)
     if replace(encoder.spec, model=stored.model) != stored:
         if replace(encoder.spec, model=stored.model, context=stored.context) == stored:
             raise MismatchError(_other_context(encoder.spec, stored.context))
@@ -155,6 +158,15 @@ def _in_context(encoder: LocalEncoder, context: CorpusContext) -> LocalEncoder:
             "without one, or give the original model with --model"
         )
     return conditioned.with_context(context)
+
+
+def _in_null_context(encoder: LocalEncoder) -> LocalEncoder:
+    """The encoder with its null context, where it has one: a published CDE model begins with none at all."""
+    conditioned = as_context_encoder(encoder)
+    try:
+        return encoder if conditioned is None else conditioned.with_context(None)
+    except ConfigError:  # it is another model than the one that made the index, and that is said of it
+        return encoder
 
 
 def _other_context(spec: EncoderSpec, stored: str) -> str:

@@ -5,7 +5,8 @@ of the window in attention. Time is these over the rate of this machine's own fl
 numpy, which a forward pass about reaches: it loses to attention what it gains by better products.
 
 Of a CDE model that is its second stage, which reads every text; the first is run once a corpus. Native models look at
-keys of the corpus context in addition, published ones read all of it anew in front of every window.
+keys of the corpus context in addition, published ones read all of it anew in front of every window. A model that says
+of itself that the vector of a chunk is blended with that of the chunk alone reads everything twice.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def estimate(checkpoint: Checkpoint) -> Estimates:
         flops = flops * (window + context) // window
     elif checkpoint.cde is not None:  # its keys and values are kept
         memory += 2 * facts.layers * facts.hidden * context * _BYTES
+    if checkpoint.trained is not None and checkpoint.trained.blend:
+        flops *= 2
     rate = int(matrix_rate() * _REACHED / flops)
     return Estimates(parameters, parameters * _BYTES, memory, window, flops, rate, first, context)
 

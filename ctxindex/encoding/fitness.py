@@ -48,7 +48,7 @@ def require_fit(checkpoint: Checkpoint, method: Method, force_mean: bool) -> Non
     if method == "cde" and checkpoint.cde is None:
         raise ModelError(
             f"{folder} reads no corpus context: --method cde needs a model with two stages (CDE); use --method late or "
-            "independent, or make one of it with ctxindex.encoding.cde_folder.make_native_cde"
+            "independent, or train one of it with ctxindex finetune --method cde"
         )
     if method in _MEANS and checkpoint.facts.causal:
         raise ModelError(

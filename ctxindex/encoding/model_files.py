@@ -10,6 +10,8 @@ from typing import Any
 
 from ctxindex.errors import ModelError
 
+_WEIGHTS = "model.safetensors"
+
 OTHER_WEIGHTS = frozenset({".bin", ".ckpt", ".h5", ".msgpack", ".onnx", ".ot", ".pt", ".pth"})
 """How the names of weights in other formats than safetensors end."""
 
@@ -69,13 +71,19 @@ def _sha256(file: Path, *_state: int) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files directly in `folder`, in order of their names.
+    """The safetensors files that hold the weights in `folder`: those that transformers would load, by name.
+
+    That is `model.safetensors`, else the shards that its index names, else whatever there is. Other precisions of the
+    same weights, which hubs keep beside them (`model.fp16.safetensors`), are never among them.
 
     Raises:
         ModelError: there are none; a folder with weights in another format is told so.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if files:
+    if (single := folder / _WEIGHTS).is_file():
+        return [single]
+    if (index := folder / f"{_WEIGHTS}.index.json").is_file():
+        return _shards(index)
+    if files := sorted(folder.glob("*.safetensors")):
         return files
     others = [file.name for pattern in ("*.bin", "*.pt", "*.onnx") for file in folder.glob(pattern)]
     has = f"it has {', '.join(sorted(others))}" if others else "it has no weights"
@@ -83,6 +91,19 @@ def weight_files(folder: Path) -> list[Path]:
         f"{folder} has no *.safetensors weights ({has}); ctxindex loads no other format: "
         "save the model again with save_pretrained, which writes safetensors"
     )
+
+
+def _shards(index: Path) -> list[Path]:
+    places = read_object(index).get("weight_map")
+    names = sorted({str(name) for name in places.values()}) if isinstance(places, dict) else []
+    files = [index.parent / name for name in names]
+    if not files or not all(file.is_file() for file in files):
+        missing = next((name for name, file in zip(names, files, strict=True) if not file.is_file()), None)
+        raise ModelError(
+            f"{index} names {'no file' if missing is None else missing + ', which is not there'}: copy all files of "
+            "the model"
+        )
+    return files
 
 
 def read_header(file: Path) -> tuple[dict[str, Any], int]:

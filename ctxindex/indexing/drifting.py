@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ctxindex.encoding.corpus_context import document_place, sample_context
+from ctxindex.encoding.corpus_context import TooFewTextsError, document_place, sample_context
 from ctxindex.indexing.freezing import FrozenContext
 from ctxindex.spec import revision
 from ctxindex.stores import Store
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from ctxindex.encoding.context_encoder import ContextEncoder
 
 _LEAST_TEXTS = 2
-"""On each side, to tell a corpus that moved from chance."""
+"""To tell a corpus that moved from chance."""
 
 
 def context_status(frozen: FrozenContext, records: Sequence[DocumentRecord], fingerprint: str) -> ContextStatus:
-    """The context beside the documents that an index with this fingerprint has now."""
+    """The context beside the documents that an index with this fingerprint has now.
+
+    Documents that cannot be read count then and now: how many they were among the first is not known before all of
+    these have been read, and the context is made before.
+    """
     now: Mapping[str, str] = {record.doc_id: record.revision for record in records if record.revision}
     then = {one.doc_id: revision(fingerprint, one.content_hash) for one in frozen.sample}
     return ContextStatus(
@@ -35,7 +39,7 @@ def context_status(frozen: FrozenContext, records: Sequence[DocumentRecord], fin
         sampling=frozen.sampling,
         made_at=frozen.made_at,
         documents_then=frozen.documents,
-        documents_now=len(now),
+        documents_now=len(records),
         sampled=len(then),
         changed=sum(doc_id in now and now[doc_id] != was for doc_id, was in then.items()),
         gone=sum(doc_id not in now for doc_id in then),
@@ -47,7 +51,7 @@ def context_drift(
 ) -> float | None:
     """How far the corpus has moved: about 1 is chance, 0 the very same texts; see `corpus_context.drift`.
 
-    None where one of both samples has fewer than two texts.
+    None where one of both samples has fewer than two texts that differ.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -57,9 +61,12 @@ def context_drift(
     most = encoder.context_size if frozen.sampling == "by-document" else None
     documents = _documents(store, records, encoder, seed, most)
     texts = [one.text for one in sample_context(documents, encoder.context_size, seed, frozen.sampling)]
-    if min(len(texts), len(frozen.sample)) < _LEAST_TEXTS:
+    if len(set(texts)) < _LEAST_TEXTS:
         return None
-    return encoder.drift(frozen.context, texts)
+    try:
+        return encoder.drift(frozen.context, texts)
+    except TooFewTextsError:  # only the vectors tell how many differ: texts may differ in what the model does not read
+        return None
 
 
 def _documents(

@@ -59,8 +59,8 @@ class SampledChunk:
 class FrozenContext:
     """The corpus context of an index, and where it is from.
 
-    `context` is without texts and layers. `documents` counts what it was drawn from: the documents that were found for
-    the first ingest, without those seen to be unreadable. `made_at` is a time in ISO 8601, UTC.
+    `context` is without texts and layers. `documents` counts what was found for the first ingest, whether or not it
+    could be read: reading stops once the sample is full. `made_at` is a time in ISO 8601, UTC.
     """
 
     context: CorpusContext
@@ -140,7 +140,7 @@ def freeze_context(
         load: reads one.
         chunker: cuts it.
         meter: measures both.
-        failures: what was found besides and can be no document; only told where there is no context without it.
+        failures: what was found besides and can be no document; counted, and told where there is no context.
         seed: of the sample.
         sampling: how it is drawn.
 
@@ -168,7 +168,7 @@ def freeze_context(
     context = encoder.encode_context([one.text for one in chosen], seed=seed)
     sample = tuple(SampledChunk(one.doc_id, one.ordinal, hashes[one.doc_id]) for one in chosen)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return FrozenContext(context, sample, len(sources) - len(unreadable), seed, now, sampling)
+    return FrozenContext(context, sample, len(sources) + len(failures), seed, now, sampling)
 
 
 def _nothing_to_sample(encoder: ContextEncoder, unreadable: Sequence[str]) -> UsageError:

@@ -10,6 +10,9 @@ The corpus is encoded in the search, in a stream, and scored block by block, so 
 the best of each query and one block: of the corpus as a whole only its ids. The price: mteb counts the time that the
 corpus takes as that of the queries, and a second search of the same corpus encodes it again.
 
+A CDE encoder reads a corpus in the context of a sample of it, the one that an index of the corpus would have; its first
+search reads the corpus once more for that.
+
 Needs the package mteb, which the extra `mteb` installs: importing this module without it raises MissingDependencyError.
 """
 
@@ -29,12 +32,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctxindex.chunking.chunker import load_chunker
-from ctxindex.encoding.encoder import Encoder
+from ctxindex.encoding.corpus_context import sample_context
+from ctxindex.encoding.encoder import Encoder, as_context_encoder
 from ctxindex.errors import DocumentError, MissingDependencyError, UsageError
 from ctxindex.evaluation.cache import CODE
+from ctxindex.indexing.freezing import SEED
+from ctxindex.indexing.options import CORPUS_CONTEXT
 from ctxindex.retrieval.exact import ExactRanking
-from ctxindex.spec import ChunkerSpec, EncoderSpec
-from ctxindex.types import Chunk, ChunkedDocument, Chunker, Document, FailedDocument
+from ctxindex.spec import NULL_CONTEXT, SAMPLINGS, ChunkerSpec, EncoderSpec
+from ctxindex.types import Chunk, ChunkedDocument, Chunker, Document, FailedDocument, Tokenizer
 
 try:
     from mteb.models import ModelMeta
@@ -47,6 +53,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from mteb.types import CorpusDatasetType, QueryDatasetType, RetrievalOutputType, TopRankedDocumentsType
 
+    from ctxindex.encoding.context_encoder import ContextEncoder
     from ctxindex.retrieval.exact import Places
 
 _log = logging.getLogger("ctxindex")
@@ -77,10 +84,12 @@ class MtebSearch:
         group_by_prefix: rows are chunks, and their ids are `docid_index`: all that have the part before the last
             underscore in common are encoded as one document, in the order of the integer behind it.
         name: `owner/model`, under which mteb files the results; else it is made of the model's name and the method.
+        context: what a CDE encoder reads in: "corpus", a sample of what is indexed, or "null", the model's own
+            stand-in for one. None is "corpus", unless the encoder was given a context by hand: that is kept then.
 
     Raises:
-        UsageError: both a chunker and group_by_prefix are given.
-        ConfigError: the chunker's settings cannot be used.
+        UsageError: both a chunker and group_by_prefix are given, or a context to an encoder that reads none.
+        ConfigError: the chunker's settings cannot be used, or the model has no stand-in for a context.
     """
 
     def __init__(
@@ -90,14 +99,18 @@ class MtebSearch:
         *,
         group_by_prefix: bool = False,
         name: str | None = None,
+        context: str | None = None,
     ) -> None:
         if chunker is not None and group_by_prefix:
             raise UsageError("with group_by_prefix every row of the corpus is one chunk: leave the chunker out")
-        self.mteb_model_meta = _metadata(encoder.spec, chunker, group_by_prefix, name)
+        encoder, self._sampled = _conditioned(encoder, context)
+        size = None if self._sampled is None else self._sampled.context_size
+        self.mteb_model_meta = _metadata(encoder.spec, chunker, group_by_prefix, name, size)
         self._encoder = encoder
         self._chunker = None if chunker is None else load_chunker(chunker, encoder.tokenizer)
         self._grouped = group_by_prefix
         self._corpus: _Corpus | None = None
+        self._conditioned_on: _Corpus | None = None
 
     def index(self, corpus: CorpusDatasetType, **_: Any) -> None:
         """Take note of a corpus, with the columns `id`, `text` and perhaps `title`; `search` encodes it.
@@ -135,7 +148,7 @@ class MtebSearch:
         if len(asked) < len(texts):
             _log.warning("%d queries have no text that the model can read", len(texts) - len(asked))
         results: dict[str, dict[str, float]] = {query_id: {} for query_id in texts}
-        if not asked:
+        if not asked or not self._condition(corpus):
             return results
         vectors = self._encoder.encode_queries([texts[query_id] for query_id in asked])
         candidates = None if top_ranked is None else corpus.candidates(asked, top_ranked)
@@ -144,6 +157,23 @@ class MtebSearch:
         for query_id, found in zip(asked, ranking.best(), strict=True):
             results[query_id] = {corpus.ids[place]: score for place, score in found}
         return results
+
+    def _condition(self, corpus: _Corpus) -> bool:
+        """Read in the context of a sample of the corpus from now on, where one is to be drawn and was not yet.
+
+        False where there is no text to draw, and so nothing to be ranked either.
+        """
+        if self._sampled is None or self._conditioned_on is corpus:
+            return True
+        unranked: dict[str, str] = {}
+        documents = (_said(one, self._encoder.tokenizer) for one in self._documents(corpus, None, unranked))
+        texts = [one.text for one in sample_context(documents, self._sampled.context_size, SEED)]
+        if not texts:
+            _log.warning("no document of the corpus has any text that the model can read: nothing is ranked")
+            return False
+        self._encoder = self._sampled.with_context(self._sampled.encode_context(texts, seed=SEED))
+        self._conditioned_on = corpus
+        return True
 
     def _feed(self, ranking: ExactRanking, corpus: _Corpus, wanted: Container[str] | None) -> None:
         """Encode the documents that hold any of the ids `wanted`, all without it, and hand on their vectors."""
@@ -260,6 +290,30 @@ def _put_together(doc_id: str, passages: Sequence[_Passage]) -> ChunkedDocument:
     return ChunkedDocument(Document(doc_id, _BETWEEN.join(passage.text for passage in passages), title), chunks)
 
 
+def _conditioned(encoder: Encoder, context: str | None) -> tuple[Encoder, ContextEncoder | None]:
+    """The encoder as it reads, and the same where it is to read in the context of a sample of each corpus."""
+    found = as_context_encoder(encoder)
+    if context not in (None, CORPUS_CONTEXT, NULL_CONTEXT):
+        raise UsageError(f"context {context} is none of {CORPUS_CONTEXT}, {NULL_CONTEXT}")
+    if found is None:
+        if context is not None:
+            raise UsageError(f"{encoder.spec.model} reads no corpus context ({encoder.spec.method}): leave context out")
+        return encoder, None
+    if context == NULL_CONTEXT:
+        return found.with_context(None), None
+    if context is None and found.context is not None and not found.context.is_null:
+        return encoder, None
+    return encoder, found
+
+
+def _said(source: ChunkedDocument, tokenizer: Tokenizer) -> ChunkedDocument:
+    """The document with the chunks that hold something the model reads."""
+    counts = tokenizer.count([chunk.text for chunk in source.chunks])
+    return ChunkedDocument(
+        source.document, tuple(chunk for chunk, count in zip(source.chunks, counts, strict=True) if count)
+    )
+
+
 def _chunked(document: Document, chunker: Chunker) -> ChunkedDocument:
     return ChunkedDocument(document, chunker.chunk(document))
 
@@ -273,11 +327,20 @@ def _query_text(row: Mapping[str, Any]) -> str:
     return "; ".join(turns) if instruction is None else f"{instruction} {'; '.join(turns)}"
 
 
-def _metadata(encoder: EncoderSpec, chunker: ChunkerSpec | None, grouped: bool, name: str | None) -> ModelMeta:
-    """What mteb writes beside results. The revision stands for all that decides them: it is mteb's key to its cache."""
+def _metadata(
+    encoder: EncoderSpec, chunker: ChunkerSpec | None, grouped: bool, name: str | None, sample: int | None
+) -> ModelMeta:
+    """What mteb writes beside results. The revision stands for all that decides them: it is mteb's key to its cache.
+
+    `sample` is how many texts of a corpus make its context, where it is drawn from each.
+    """
     decisive = {key: value for key, value in asdict(encoder).items() if key != "model"}
     setting = {"code": CODE, "encoder": decisive, "chunker": chunker and asdict(chunker), "grouped": grouped}
+    if sample is not None:
+        decisive["context"] = {"of": CORPUS_CONTEXT, "texts": sample, "seed": SEED, "sampling": SAMPLINGS[0]}
     seen = "-grouped" if grouped else "" if chunker is None else "-chunked"
+    if encoder.method == "cde" and sample is None:
+        seen += "-null" if encoder.context == NULL_CONTEXT else f"-{encoder.context[:12]}"
     return ModelMeta(
         loader=None,
         name=name or f"ctxindex/{Path(encoder.model).resolve().name}-{encoder.method}{seen}",

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from ctxindex import __version__
 from ctxindex.encoding.known_models import MINILM_HUB_NAME, SHORT_NAMES
+from ctxindex.encoding.trained import read_settings
 from ctxindex.evaluation.report import words
 from ctxindex.evaluation.results import METRICS, Estimate, Run
 from ctxindex.evaluation.significance import interval
 from ctxindex.training.measured import METRIC
-from ctxindex.training.plan import NULL
+from ctxindex.training.plan import NULL, given
+from ctxindex.training.usage import ingest_command, search_command
 
 if TYPE_CHECKING:
     from ctxindex.evaluation.corpus import Corpus
@@ -33,7 +35,7 @@ TRAINED_ON = "## What it was trained on"
 _ROWS = 10
 """Of a curve, about."""
 
-_CURVE = ("loss", "contrastive", "l_seq", "l_batch", "away", "accuracy", "learning_rate")
+_CURVE = ("loss", "contrastive", "l_seq", "l_batch", "away", "accuracy", "context_bias", "learning_rate")
 _USER = re.compile(r"//[^/@\s]+@")
 """Names and passwords in addresses."""
 
@@ -56,7 +58,7 @@ def write_card(found: Finetuned, plan: Plan, data: Data, command: str) -> str:
     sections = [
         _head(plan, data),
         f"# {_escaped(name)}",
-        _introduction(plan),
+        _introduction(found, plan),
         "## How to use it\n\n" + _usage(name, plan),
         f"{TRAINED_ON}\n\n" + _data_table(data),
         "## What it finds\n\n" + _results(found),
@@ -90,16 +92,38 @@ def results_rows(runs: Runs) -> list[tuple[str, ...]]:
     """nDCG@10 before and after, in points of 100: a row for each measured, a column for each held-out corpus."""
     *_, tuned = runs.values()
     rows: list[tuple[str, ...]] = [
-        ("", *(f"{run.corpus.name} ({len(run.corpus.queries):,} queries)" for run in tuned)),
-        *((name, *(words.estimate(run.metrics[METRIC]) for run in listed)) for name, listed in runs.items()),
+        ("", *(f"{run.corpus.name} ({_queries(len(run.corpus.queries))})" for run in tuned)),
+        *((name, *(_estimate(run.metrics[METRIC], run) for run in listed)) for name, listed in runs.items()),
     ]
-    differences = [words.estimate(gain, signed=True) for gain in gains(runs).values()]
+    differences = [_estimate(gain, run, signed=True) for gain, run in zip(gains(runs).values(), tuned, strict=True)]
     rows.append(("difference to the better base", *differences))
     if NULL in runs:
-        paired = zip(tuned, runs[NULL], strict=True)
-        context = [interval(one.values[METRIC] - null.values[METRIC]) for one, null in paired]
-        rows.append(("difference to no corpus context", *(words.estimate(one, signed=True) for one in context)))
+        context = [
+            _estimate(interval(one.values[METRIC] - null.values[METRIC]), one, signed=True)
+            for one, null in zip(tuned, runs[NULL], strict=True)
+        ]
+        rows.append(("difference to no corpus context", *context))
     return rows
+
+
+def verdict(runs: Runs) -> str:
+    """What to say where the tuned model is not ahead of its base; nothing where it is, on any of the corpora."""
+    differences = gains(runs).values()
+    if any(one.low > 0 for one in differences):
+        return ""
+    less = all(one.high < 0 for one in differences)
+    found = "finds less than its base" if less else "is not told from its base by these documents"
+    return f"The tuned model {found}: more documents, --hold, --replay or --merge may help."
+
+
+def _estimate(value: Estimate, run: Run, *, signed: bool = False) -> str:
+    """With its interval, but for one query, whose interval would have no width."""
+    single = len(run.corpus.queries) == 1
+    return words.points(value.mean, signed=signed) if single else words.estimate(value, signed=signed)
+
+
+def _queries(count: int) -> str:
+    return "1 query" if count == 1 else f"{count:,} queries"
 
 
 def measurements(runs: Runs) -> list[dict[str, Any]]:
@@ -137,16 +161,18 @@ def _head(plan: Plan, data: Data) -> str:
     return "\n".join([*lines, "---"])
 
 
-def _introduction(plan: Plan) -> str:
+def _introduction(found: Finetuned, plan: Plan) -> str:
     if plan.encoder.method == "cde":
         return _introduction_in_corpus(plan)
     kind = (
         "a vector for every token of a chunk" if plan.encoder.method == "late-interaction" else "one vector for a chunk"
     )
+    blend = _reading(found, plan).get("blend")
+    mixed = "" if not blend else f", and mixed with that of the chunk alone, which counts {blend:g}"
     return (
         f"{_escaped(_without_place(plan.model))}, tuned with ctxindex to read "
         f"chunks in the context of their document: {kind} (method `{plan.encoder.method}`), made in one pass over all "
-        "chunks that share a window. The loss is InSeNT "
+        f"chunks that share a window{mixed}. The loss is InSeNT "
         "([arXiv 2505.24782](https://arxiv.org/abs/2505.24782)): a chunk is told from its siblings, and its document "
         "from others. The licence of the base model goes for these weights, too."
     )
@@ -165,8 +191,7 @@ def _introduction_in_corpus(plan: Plan) -> str:
 
 
 def _usage(name: str, plan: Plan) -> str:
-    folder = shlex.quote(name)
-    ingest = f"ctxindex ingest DOCS --model {folder}\nctxindex search 'your question'"
+    ingest = f"{ingest_command(name, plan)}\n{search_command(name)}"
     if plan.encoder.method == "late-interaction":
         return (
             "In context, as it was trained (`ctxindex.json` says how):\n\n"
@@ -180,11 +205,14 @@ def _usage(name: str, plan: Plan) -> str:
         'queries = model.encode_query(["your question"])\n'
         'passages = model.encode_document(["a passage"])'
     )
+    alone = "without the context of a document"
+    if plan.encoder.method == "cde":
+        alone += " and without that of a corpus: the first stage is not used"
     return (
         "In context, as it was trained (`ctxindex.json` says how):\n\n"
         + _fenced(ingest)
-        + "\n\nIn sentence-transformers. `encode` reads every text **alone**, without the context of a document, which "
-        "is not what this model was tuned for:\n\n" + _fenced(code, "python")
+        + f"\n\nIn sentence-transformers. `encode` reads every text **alone**, {alone}, which is not what this model "
+        "was tuned for:\n\n" + _fenced(code, "python")
     )
 
 
@@ -222,23 +250,36 @@ def _results(found: Finetuned) -> str:
 
 
 def _settings(found: Finetuned, plan: Plan) -> str:
-    machine = {"device", "threads", "batch_tokens", "dtype", "trust_remote_code"}
-    encoder = {name: value for name, value in asdict(plan.encoder).items() if name not in machine}
-    chosen = {name: value for name, value in encoder.items() if value is not None}
-    weights = asdict(plan.objective)
+    weights, schedule = asdict(plan.objective), asdict(plan.schedule)
     objective = {**weights.pop("insent"), **weights}
+    if schedule["steps"] is not None:
+        del schedule["epochs"]
     groups: list[tuple[str, Mapping[str, Any]]] = [
         ("chunks", asdict(plan.chunker)),
-        ("reading", chosen),
+        ("reading", _reading(found, plan)),
         ("loss", objective),
         ("left out, share of steps", asdict(plan.shares)),
-        ("schedule", asdict(plan.schedule)),
+        ("schedule", schedule),
     ]
     if plan.encoder.method == "cde":
-        groups.insert(3, ("batches and contexts", _flat(asdict(plan.contextual))))
-    rows = [("", "settings"), ("steps done", f"{found.steps:,} in {found.seconds:.0f} s")]
-    rows += [(what, ", ".join(f"{name} {_value(value)}" for name, value in own.items())) for what, own in groups]
+        insent = objective if plan.contextual.insent else {"tau": objective["tau"]}
+        groups[2:4] = [("batches and contexts", _flat(asdict(plan.contextual))), ("loss", insent)]
+    rows = [("", "settings"), ("steps done", duration(found))]
+    rows += [(what, ", ".join(_said(*one) for one in own.items())) for what, own in groups]
     return _table([(what, _escaped(said)) for what, said in rows])
+
+
+def duration(found: Finetuned) -> str:
+    """How many steps, and in what time; of a training that was interrupted only the last part of it is known."""
+    steps = f"{found.steps:,} step{'' if found.steps == 1 else 's'}"
+    part = f", the last {found.steps - found.before:,} of them" if found.before else ""
+    return f"{steps}{part} in {found.seconds:.0f} s"
+
+
+def _reading(found: Finetuned, plan: Plan) -> dict[str, Any]:
+    """How vectors are made: what the model says of itself; what was chosen, where it is not there."""
+    said = read_settings(found.folder)
+    return {"method": plan.encoder.method, **(given(plan.encoder) if said is None else said.options)}
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -311,6 +352,11 @@ def _without_place(argument: str) -> str:
     if equals and flag.startswith("-") and value.startswith(("/", "~")):
         return f"{flag}={_without_place(value)}"
     return PurePath(argument).name or argument if argument.startswith(("/", "~")) else argument
+
+
+def _said(name: str, value: Any) -> str:
+    """A setting in words; an underscore would need a mark before it."""
+    return f"{name.replace('_', ' ')} {_value(value)}"
 
 
 def _value(value: Any) -> str:

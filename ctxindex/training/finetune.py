@@ -9,7 +9,7 @@ measured; and of one that is finished the run says what was found.
 How much of the change is kept (`merge`): weights between the base's and the tuned ones often lose less of what the base
 knew than they lose of what was learnt. Where several shares are given, the smallest is taken that is not told from the
 best on the held-out documents (`measured.least_share`). Measured are then the base, each chunk alone and in context,
-and the tuned model.
+as the tuned model reads and, where it says so, as it is read itself; and the tuned model.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from ctxindex.training.measured import to_json
 from ctxindex.training.plan import ALONE as ALONE
 from ctxindex.training.plan import CONTEXT as CONTEXT
 from ctxindex.training.plan import NULL as NULL
+from ctxindex.training.plan import OWN as OWN
 from ctxindex.training.plan import TUNED as TUNED
 from ctxindex.training.plan import Finetuned as Finetuned
 from ctxindex.training.plan import Plan as Plan
+from ctxindex.training.plan import given as given
 from ctxindex.training.plan import is_first
 from ctxindex.training.workshop import Workshop
-from ctxindex.training.workshop import given as given
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -76,20 +77,21 @@ def finetune(
     folder, first = TrainingFolder(out), is_first()
     if first:
         folder.require_usable(resume=resume)
-    workshop = _workshop_of(plan)(plan, data, folder, device, threads, trust_remote_code, watch)
-    if first:
-        folder.require_same(workshop.described)
-    ended = folder.ended() if resume else None
-    if ended is None:
-        ended = workshop.train(callbacks, tensorboard=tensorboard, resume=resume)
-    if not first:
-        return Finetuned(out, [], {}, 1.0, {}, ended.seconds, ended.steps)
-    if ended.found is not None:
-        return workshop.finished(ended, ended.found)
-    found = workshop.finish(ended)
-    if card is not None:
-        (out / "README.md").write_text(card(found), encoding="utf-8")
-    folder.finish(replace(ended, found=_kept(plan, found)))
+    with folder.writing():
+        workshop = _workshop_of(plan)(plan, data, folder, device, threads, trust_remote_code, watch)
+        if first:
+            folder.require_same(workshop.described)
+        ended = folder.ended() if resume else None
+        if ended is None:
+            ended = workshop.train(callbacks, tensorboard=tensorboard, resume=resume)
+        if not first:
+            return Finetuned(out, [], {}, 1.0, {}, ended.seconds, ended.steps)
+        if ended.found is not None:
+            return workshop.finished(ended, ended.found)
+        found = workshop.finish(ended)
+        if card is not None:
+            (out / "README.md").write_text(card(found), encoding="utf-8")
+        folder.finish(replace(ended, found=_kept(plan, found)))
     return found
 
 

@@ -6,7 +6,8 @@
                             tuned.safetensors, curve.json, done.json
                                            the weights before any merging, what was logged, and that training has ended
                             candidate/     a model that is measured and may be dropped
-                            base/, made/   what a training makes before its first step, and would make again
+                            base/, made/   what a training makes before its first step, and would make again: each
+                                           says of what it was made
                             logs/          for TensorBoard
 
 `done.json` is written twice: when training has ended, and once more, with what was found, when the model has been
@@ -19,13 +20,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxindex.encoding.model_files import read_any, read_object
-from ctxindex.errors import ConfigError
+from ctxindex.errors import ConfigError, ModelError
 from ctxindex.training.checkpoints import last_complete, remove_incomplete
 
 if TYPE_CHECKING:
@@ -35,9 +36,26 @@ TRAINING, CHECKPOINTS, LOGS, CANDIDATE = "training", "checkpoints", "logs", "can
 BASE, MADE = "base", "made"
 PLAN, DONE, CURVE, TUNED = "plan.json", "done.json", "curve.json", "tuned.safetensors"
 
+NAMED = "base"
+"""The part of a plan about the model that was named, where what is trained was made of it."""
+
 _DATA = ("sources", "held", "replay")
 _NAMED = 5
 """How many differences a message names."""
+
+_GIVEN = {"schedule", "encoder", "objective", "objective.insent"}
+_CALLED = {
+    "schedule.windows": "--document-windows",
+    "objective.insent.lambda_seq": "--lambda",
+    "shares.titles": "--withhold-titles",
+    "shares.contextual": "--skip-contextual",
+    "shares.isolated": "--skip-isolated",
+    "chunker.name": "--chunker",
+    "chunker.size": "--chunk-size",
+    "chunker.unit": "--chunk-unit",
+    "chunker.overlap": "--chunk-overlap",
+}
+"""Flags that are called otherwise than what they decide."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +65,14 @@ class Ended:
     Attributes:
         steps: that it took, in all.
         seconds: of training, in the process that ended it.
+        before: steps that earlier processes had done.
         found: what was found with the model that was written, as JSON values; None where that is still to be done.
     """
 
     steps: int
     seconds: float
     found: Mapping[str, Any] | None = None
+    before: int = 0
 
 
 class TrainingFolder:
@@ -74,6 +94,9 @@ class TrainingFolder:
         """
         if self.out.exists() and not self.out.is_dir():
             raise ConfigError(f"{self.out} is a file: choose a new folder")
+        above = next(place for place in (self.out, *self.out.absolute().parents) if place.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+            raise ConfigError(f"{self.out} cannot be made: {above} is no folder that may be written in")
         if not self._in_use():
             return
         if not resume:
@@ -81,17 +104,21 @@ class TrainingFolder:
         if not (self.path / PLAN).is_file():
             raise ConfigError(f"{self.out} holds no training to go on with: choose a new folder")
 
-    def require_same(self, described: Mapping[str, Any]) -> None:
+    def require_same(self, described: Mapping[str, Any], part: str = "") -> None:
         """Check that a training that lies here is the one described; see `ctxindex.training.plan.described`.
+
+        With `part`, nothing is looked at but what it calls so: enough to know before anything is made here.
+        One that came to no checkpoint may go on as any other: a batch that did not fit, for one, as a smaller one.
 
         Raises:
             ConfigError: it is another; the message names what differs.
         """
         file = self.path / PLAN
-        if not file.is_file():
+        if not file.is_file() or not self._begun():
             return
         before, now = dict(_leaves(read_object(file))), dict(_leaves(_plain(described)))
         other = [name for name in (*before, *(now.keys() - before.keys())) if before.get(name) != now.get(name)]
+        other = [name for name in other if not part or name.startswith(f"{part}.")]
         if other:
             told = [_told(name, before.get(name), now.get(name)) for name in other[:_NAMED]]
             more = f" and {len(other) - _NAMED} more" if len(other) > _NAMED else ""
@@ -99,6 +126,22 @@ class TrainingFolder:
                 f"{self.out} holds another training: {', '.join(told)}{more}. Resume with the same data and settings, "
                 "or choose a new folder"
             )
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Tell what to do where something cannot be written here, as on a full disk.
+
+        Raises:
+            ModelError: a file of this folder could not be written.
+        """
+        try:
+            yield
+        except OSError as error:
+            if not error.filename or not Path(str(error.filename)).is_relative_to(self.out):
+                raise
+            raise ModelError(
+                f"cannot write {error.filename}: {error.strerror}; make room, and go on with --resume"
+            ) from None
 
     def begin(self, described: Mapping[str, Any]) -> None:
         """Say what is trained here from now on."""
@@ -134,7 +177,7 @@ class TrainingFolder:
     def ended(self) -> Ended | None:
         """How the training ended; None where it did not."""
         values = read_object(self.path / DONE, missing_ok=True)
-        return Ended(values["steps"], values["seconds"], values.get("found")) if values else None
+        return Ended(**values) if values else None
 
     def tuned(self) -> dict[str, torch.Tensor]:
         """The tuned weights before any merging, by the names of `merged_state`; on the CPU."""
@@ -161,14 +204,17 @@ class TrainingFolder:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _say(self, ended: Ended) -> None:
-        values = {"steps": ended.steps, "seconds": ended.seconds}
-        _write(self.path / DONE, values if ended.found is None else values | {"found": ended.found})
+        _write(self.path / DONE, {name: value for name, value in asdict(ended).items() if value is not None})
 
     def _in_use(self) -> bool:
         """Whether there is any file but what a start that was killed may have left."""
         left = (self.candidate, self.made, *self.path.glob(f"{BASE}*"))
         found = (Path(folder) / name for folder, _, names in os.walk(self.out) for name in names)
         return any(not any(file.is_relative_to(folder) for folder in left) for file in found)
+
+    def _begun(self) -> bool:
+        """Whether there is anything to go on with."""
+        return (self.path / DONE).is_file() or any(self.checkpoints.glob("checkpoint-*/trainer_state.json"))
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -183,9 +229,15 @@ def _told(name: str, before: Any, now: Any) -> str:
     role, _, rest = name.partition(".")
     if role in _DATA:
         return f"the data {rest} ({role})"
-    if name in ("encoder.digest", "encoder.files"):
+    if role == NAMED or name in ("encoder.digest", "encoder.files"):
         return "the base model"
-    return f"{name} ({before} there, {now} here)"
+    return f"{_CALLED.get(name) or _flag(name)} ({before} there, {now} here)"
+
+
+def _flag(name: str) -> str:
+    """What a user gave, where it is one of the plan's own numbers."""
+    group, _, own = name.rpartition(".")
+    return f"--{own.replace('_', '-')}" if group in _GIVEN else name
 
 
 def _plain(values: Mapping[str, Any]) -> Any:

@@ -31,6 +31,7 @@ Everything is computed in float32 at least, under autocast as well.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
 
 _UNIT = 0.01
 """How far from 1 a norm may be; a unit vector rounded to bfloat16 is within 0.004."""
+
+_PRODUCTS = 2**24
+"""Products of late interaction that are made at once, 64 MB in float32."""
 
 _log = logging.getLogger("ctxindex")
 
@@ -226,8 +230,6 @@ def _similarities(batch: InsentBatch, *, query_mean: bool) -> torch.Tensor:
     """(queries, chunks and others): dot products, or MaxSim; float32 at least."""
     import torch
 
-    from ctxindex.encoding.maxsim import max_sim_torch
-
     queries, chunks, others = batch.queries, batch.chunks, batch.others
     dtype = torch.promote_types(torch.promote_types(queries.rows.dtype, chunks.rows.dtype), torch.float32)
     rows = chunks.rows.to(dtype)
@@ -236,10 +238,49 @@ def _similarities(batch: InsentBatch, *, query_mean: bool) -> torch.Tensor:
     if queries.lengths is None or chunks.lengths is None:
         return queries.rows.to(dtype) @ rows.T
     lengths = chunks.lengths + ((others.lengths or ()) if others else ())
-    padded, real = _padded(rows, lengths)
     padded_queries, real_queries = _padded(queries.rows.to(dtype), queries.lengths)
-    scores = max_sim_torch(padded_queries, padded, real_queries, real)
+    scores = _max_sims(padded_queries, real_queries, rows, lengths)
     return scores / real_queries.sum(dim=1, keepdim=True) if query_mean else scores
+
+
+def _max_sims(
+    queries: torch.Tensor, real_queries: torch.Tensor, rows: torch.Tensor, lengths: tuple[int, ...]
+) -> torch.Tensor:
+    """MaxSim of padded queries with packed chunks, (queries, chunks).
+
+    In blocks of chunks of like length, so that one long chunk does not pad all others; where there are several, the
+    products of a block, which are all that is large, are made again for the gradient instead of kept.
+    """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    from ctxindex.encoding.maxsim import max_sim_torch
+
+    parts = torch.split(rows, list(lengths))
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    blocks = list(_blocks(order, lengths, real_queries.numel()))
+    scores = []
+    for block in blocks:
+        own = tuple(lengths[number] for number in block)
+        padded, real = _padded(torch.cat([parts[number] for number in block]), own)
+        if len(blocks) == 1:
+            scores.append(max_sim_torch(queries, padded, real_queries, real))
+        else:
+            scores.append(checkpoint(max_sim_torch, queries, padded, real_queries, real, use_reentrant=False))
+    back = torch.empty(len(order), dtype=torch.long)
+    back[torch.tensor(order)] = torch.arange(len(order))
+    return torch.cat(scores, dim=1)[:, back.to(rows.device)]
+
+
+def _blocks(order: Sequence[int], lengths: Sequence[int], query_rows: int) -> Iterator[list[int]]:
+    """The chunks, by rising length, in blocks of at most `_PRODUCTS` products with all rows of the queries."""
+    block: list[int] = []
+    for number in order:
+        if block and (len(block) + 1) * lengths[number] * query_rows > _PRODUCTS:
+            yield block
+            block = []
+        block.append(number)
+    yield block
 
 
 def _padded(rows: torch.Tensor, lengths: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -264,11 +305,10 @@ def _negatives(
     of_column = torch.from_numpy(numbers).to(device)
     of_pair = torch.tensor(batch.documents, device=device)[queries]
     excluded = torch.zeros(len(batch.queries), len(numbers), dtype=torch.bool, device=device)
-    if mask_positives:
-        excluded[queries, golds] = True
-        if batch.positives:
-            known = torch.tensor(batch.positives, device=device)
-            excluded[known[:, 0], known[:, 1]] = True
+    excluded[queries, golds] = True  # of several golds of a query none is a negative of another
+    if mask_positives and batch.positives:
+        known = torch.tensor(batch.positives, device=device)
+        excluded[known[:, 0], known[:, 1]] = True
     if batch.sheltered:
         excluded[sorted(batch.sheltered), len(batch.chunks) :] = True
     allowed = ~excluded[queries]

@@ -29,9 +29,9 @@ ISOLATED: Isolated = "opening"
 class InsentOptions:
     """What may be chosen about the loss of `insent`: the names of its formulas.
 
-    `mask_positives` leaves out of the sums the other chunks that are known to answer a query; without it they count as
-    negatives like all others. `query_mean` divides MaxSim by the number of the query's vectors; where a chunk has one
-    vector it changes nothing.
+    `mask_positives` leaves out of the sums the chunks that are known to answer a query besides its golds; without it
+    they count as negatives like all others. Golds of one query are never negatives of each other. `query_mean` divides
+    MaxSim by the number of the query's vectors; where a chunk has one vector it changes nothing.
 
     Raises:
         ConfigError: a value out of its range.

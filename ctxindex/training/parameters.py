@@ -17,21 +17,31 @@ if TYPE_CHECKING:
 def choose_parameters(model: ContextualModel, schedule: Schedule) -> None:
     """Add adapters, freeze the table of token embeddings, and turn on gradient checkpointing, as the schedule says.
 
-    New weights depend on the schedule's seed alone. It comes before the optimizer is made, and in the same way before a
-    checkpoint is read again.
+    A first stage that learns beside the model (method `cde`) is treated as the model itself is. New weights depend on
+    the schedule's seed alone. It comes before the optimizer is made, and in the same way before a checkpoint is read
+    again.
 
     Raises:
         ConfigError: the model cannot do without what it computed in a pass.
         MissingDependencyError: adapters are asked for, and the extra `lora` is not installed.
     """
+    stages = _stages(model)
     if schedule.lora is not None:
         with torch.random.fork_rng():
             torch.manual_seed(schedule.seed)
-            add_adapters(model, schedule.lora)
-    if schedule.freeze_embeddings:
-        model.transformer.get_input_embeddings().requires_grad_(False)
-    if schedule.gradient_checkpointing:
-        _compute_again(model.transformer)
+            for stage in stages:
+                add_adapters(stage, schedule.lora)
+    for stage in stages:
+        if schedule.freeze_embeddings:
+            stage.transformer.get_input_embeddings().requires_grad_(False)
+        if schedule.gradient_checkpointing:
+            _compute_again(stage.transformer)
+
+
+def _stages(model: ContextualModel) -> list[ContextualModel]:
+    """The model, and the first stage that learns beside it, where there is one: a `TwoStageModel` has it."""
+    first: ContextualModel | None = getattr(model, "first_stage", None)
+    return [model] if first is None else [model, first]
 
 
 def _compute_again(transformer: Any) -> None:

@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctxindex.encoding.checkpoint import open_checkpoint
 from ctxindex.encoding.options import EncoderOptions
 from ctxindex.evaluation.results import Run
 from ctxindex.spec import ChunkerSpec, EncoderSpec
 from ctxindex.training.contextual.options import ContextualOptions
+from ctxindex.training.folder import NAMED
 from ctxindex.training.options import ObjectiveOptions, Shares
 from ctxindex.training.schedule import Schedule
 
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
     from ctxindex.training.data import Data
 
 ALONE, CONTEXT, TUNED = "base, each chunk alone", "base, in context", "tuned"
+OWN = "base, as it says of itself"
 NULL = "tuned, without a corpus context"
 """What is measured, as tables call it."""
+
+_OF_THE_MACHINE = {"method", "device", "threads", "dtype", "trust_remote_code", "batch_tokens"}
 
 HARMLESS = frozenset({"save_every", "patience", "mini_batch_tokens", "gradient_checkpointing"})
 """Fields of a schedule that a training which goes on may have otherwise: they decide when, and in how many parts."""
@@ -65,7 +70,7 @@ class Finetuned:
         runs: measurements on each held-out corpus, by what was measured; empty where nothing is held out.
         merged: the share of the tuned weights that was taken; `merges` has the mean nDCG@10 of each that was tried.
         seconds: of training, in the process that ended it.
-        steps: of the whole training.
+        steps: of the whole training; `before` of them were done by earlier processes.
         earlier: whether all of it had been done before; then `runs` have values, and no rankings.
     """
 
@@ -77,6 +82,12 @@ class Finetuned:
     seconds: float
     steps: int
     earlier: bool = False
+    before: int = 0
+
+
+def given(options: EncoderOptions) -> dict[str, Any]:
+    """What was chosen of an encoder, as settings of a configuration; 0 and no are choices."""
+    return {name: value for name, value in asdict(options).items() if name not in _OF_THE_MACHINE and value is not None}
 
 
 def devices() -> int:
@@ -87,6 +98,18 @@ def devices() -> int:
 def is_first() -> bool:
     """Whether this process is the one that looks after the folder, measures and speaks for all."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def base_of(plan: Plan) -> dict[str, str]:
+    """What tells the model that a plan names from another, as it stands in `described`; for the method `cde`.
+
+    What is trained then may be a model that was made of it, and says less of it than it says itself.
+
+    Raises:
+        ModelError: it cannot be found or read.
+    """
+    named = open_checkpoint(plan.model)
+    return {"digest": named.digest, "files": named.files}
 
 
 def described(plan: Plan, data: Data, spec: EncoderSpec, precision: str) -> dict[str, Any]:
@@ -103,7 +126,9 @@ def described(plan: Plan, data: Data, spec: EncoderSpec, precision: str) -> dict
     del found["model"], found["merge"], found["encoder"]["model"], found["schedule"]["precision"]
     for name in HARMLESS:
         del found["schedule"][name]
-    if spec.method != "cde":
+    if spec.method == "cde":
+        found[NAMED] = base_of(plan)
+    else:
         del found["contextual"]
     for role in ("sources", "held", "replay"):
         found[role] = {name: _digest(corpus) for name, corpus in getattr(data, role).items()}

@@ -1,8 +1,9 @@
 """When training stops early and which model it then keeps, told the same by a run that goes on as by one that did not.
 
-The Trainer writes into a checkpoint how many measurements brought nothing better and where the best model lies, and
-trusts that both still hold when it goes on: that training had not been stopped at that very checkpoint, that patience
-is what it was, and that the folder has not been moved.
+The Trainer writes into a checkpoint how many measurements brought nothing better, where the best model lies and when
+the next checkpoint is due, and trusts that all of it still holds when it goes on: that training had not been stopped at
+that very checkpoint, that patience is what it was, that the folder has not been moved, and that checkpoints are wanted
+as often as before.
 """
 
 from __future__ import annotations
@@ -49,3 +50,13 @@ class BestOfThisFolder(TrainerCallback):
         best = Path(str(args.output_dir)) / f"checkpoint-{state.best_global_step}"
         if state.best_global_step and best.is_dir():
             state.best_model_checkpoint = str(best)
+
+
+class SavedAsAsked(TrainerCallback):
+    """Writes checkpoints as often as this run asks for; the Trainer would as often as the one that it goes on from."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """See `TrainerCallback`."""
+        state.save_steps = int(args.save_steps)

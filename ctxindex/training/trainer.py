@@ -24,7 +24,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from ctxindex.encoding.backbone import out_of_memory_told
 from ctxindex.encoding.runtime import choose_dtype, resolve_device
-from ctxindex.errors import MissingDependencyError, ModelError
+from ctxindex.errors import ConfigError, MissingDependencyError, ModelError
 from ctxindex.training.batches import Draw, dealt, draw_batches
 from ctxindex.training.folder import CHECKPOINTS as CHECKPOINTS
 from ctxindex.training.folder import LOGS as LOGS
@@ -33,7 +33,7 @@ from ctxindex.training.insent import NotNumbersError
 from ctxindex.training.measured import METRIC
 from ctxindex.training.memory import Memory
 from ctxindex.training.objective import Backward, Objective, StepLoss
-from ctxindex.training.stopping import BestOfThisFolder, Patience
+from ctxindex.training.stopping import BestOfThisFolder, Patience, SavedAsAsked
 
 if TYPE_CHECKING:
     from ctxindex.training.model import ContextualModel
@@ -296,7 +296,7 @@ def callbacks_of(schedule: Schedule, folder: Path, *, watched: bool, tensorboard
     """
     stopping = [Patience(schedule.patience)] if schedule.patience and watched else []
     drawing = [_tensorboard(folder / LOGS)] if tensorboard else []
-    return [*stopping, BestOfThisFolder(), *drawing]
+    return [*stopping, BestOfThisFolder(), SavedAsAsked(), *drawing]
 
 
 def _tensorboard(folder: Path) -> TrainerCallback:
@@ -312,7 +312,16 @@ def _tensorboard(folder: Path) -> TrainerCallback:
 
 
 def arguments_of(schedule: Schedule, documents: int, folder: Path, device: str, *, watched: bool) -> TrainingArguments:
-    """What the Trainer is told of a schedule, for so many documents (or pairs) an epoch."""
+    """What the Trainer is told of a schedule, for so many documents (or pairs) an epoch.
+
+    Raises:
+        ConfigError: another device than the first of its kind.
+    """
+    if (resolved := resolve_device(device)).index:
+        raise ConfigError(
+            f"--device {device}: a training is on the first device that it sees: show it no other, as with "
+            f"CUDA_VISIBLE_DEVICES={resolved.index}, and say --device {resolved.type}"
+        )
     precision = precision_of(schedule, device)
     steps = schedule.total_steps(documents, int(os.environ.get("WORLD_SIZE", "1")))
     every = schedule.evaluate_every if watched else schedule.save_every
@@ -327,7 +336,7 @@ def arguments_of(schedule: Schedule, documents: int, folder: Path, device: str, 
         max_grad_norm=schedule.max_norm,
         bf16=precision == "bfloat16",
         fp16=precision == "float16",
-        use_cpu=resolve_device(device).type == "cpu",
+        use_cpu=resolved.type == "cpu",
         seed=schedule.seed,
         eval_strategy="steps" if watched else "no",
         eval_steps=every,

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from ctxindex.training.measured import METRIC, from_json, least_share, mean_of
 from ctxindex.training.merging import merge_states
 from ctxindex.training.model import ContextualModel
 from ctxindex.training.parameters import choose_parameters
-from ctxindex.training.plan import ALONE, CONTEXT, TUNED, Finetuned, Plan, described, devices, is_first
+from ctxindex.training.plan import ALONE, CONTEXT, OWN, TUNED, Finetuned, Plan, described, devices, given, is_first
 from ctxindex.training.sampling import Limits, Sampler
 from ctxindex.training.trainer import ContextualTrainer, make_trainer, precision_of
 from ctxindex.training.tuned import require_same, write_tuned
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     from ctxindex.encoding.checkpoint import Checkpoint
     from ctxindex.training.data import Data
-
-_OF_THE_MACHINE = {"method", "device", "threads", "dtype", "trust_remote_code", "batch_tokens"}
 
 _log = logging.getLogger("ctxindex")
 
@@ -99,8 +97,10 @@ class Workshop:
             self._folder.begin(self.described)
             self._folder.remove_broken(devices())
         began = time.perf_counter()
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-        ended = Ended(trainer.state.global_step, time.perf_counter() - began)
+        with _told_once():
+            trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        before = 0 if last is None else int(last.name.rpartition("-")[2])
+        ended = Ended(trainer.state.global_step, time.perf_counter() - began, before=before)
         if is_first():
             self._folder.end(ended, _on_cpu(model), trainer.state.log_history)
         return ended
@@ -114,7 +114,8 @@ class Workshop:
         runs = self._measure(self._folder.out)
         history = self._folder.history()
         merges = {share: mean_of(found) for share, found in tried.items()}
-        return Finetuned(self._folder.out, history, runs, merged, merges, ended.seconds, ended.steps)
+        done = ended.seconds, ended.steps
+        return Finetuned(self._folder.out, history, runs, merged, merges, *done, before=ended.before)
 
     def finished(self, ended: Ended, found: Mapping[str, Any]) -> Finetuned:
         """What was found when the training was finished.
@@ -133,7 +134,8 @@ class Workshop:
         runs = from_json(found["runs"], {corpus.name: corpus for corpus in self._data.held.values()})
         merges = {float(share): float(value) for share, value in found["merges"]}
         history = self._folder.history()
-        return Finetuned(out, history, runs, found["merged"], merges, ended.seconds, ended.steps, earlier=True)
+        done = ended.seconds, ended.steps
+        return Finetuned(out, history, runs, found["merged"], merges, *done, earlier=True, before=ended.before)
 
     def _trainer(
         self, model: ContextualModel, callbacks: Sequence[TrainerCallback], *, tensorboard: bool
@@ -225,7 +227,10 @@ class Workshop:
         return state if share == 1 else merge_states(self._base_state, state, share)
 
     def _measure(self, folder: Path) -> dict[str, list[Run]]:
-        """The base, each chunk alone and in context, and the tuned model, on every held-out corpus."""
+        """The base, each chunk alone and in context, and the tuned model, on every held-out corpus.
+
+        In context it is read as the tuned model is; and as it says of itself, where that is another way.
+        """
         if not self._data.held:
             return {}
         method, model = self._encoder.spec.method, self._plan.model
@@ -233,8 +238,17 @@ class Workshop:
         if not self._encoder.spec.multivector:
             measured[ALONE] = self._run("independent", model, self._alone())
         measured[CONTEXT] = self._run(method, model, given(self._plan.encoder))
+        if self._says_otherwise():
+            measured[OWN] = self._run(method, model, {})
         measured[TUNED] = self._of_tuned(folder)
         return measured
+
+    def _says_otherwise(self) -> bool:
+        """Whether the base says of itself that it is read, by the same method, in another way than was trained."""
+        said = self._checkpoint.trained
+        if said is None or said.method != self._encoder.spec.method:
+            return False
+        return make_spec(self._checkpoint, EncoderOptions(dtype="float32")) != self._encoder.spec
 
     def _of_tuned(self, folder: Path) -> list[Run]:
         """What is measured of a tuned model, as it says of itself that it is read."""
@@ -263,14 +277,26 @@ class Workshop:
         return list(evaluator.run(configuration, list(self._data.held.values())))
 
 
-def given(options: EncoderOptions) -> dict[str, Any]:
-    """What was chosen of an encoder, as settings of a configuration; 0 and no are choices."""
-    return {name: value for name, value in asdict(options).items() if name not in _OF_THE_MACHINE and value is not None}
-
-
 def _on_cpu(model: ContextualModel) -> dict[str, torch.Tensor]:
     """The model's weights with adapters added, away from a device that has other uses for its memory."""
     return {name: tensor.cpu() for name, tensor in merged_state(model).items()}
+
+
+@contextmanager
+def _told_once() -> Iterator[None]:
+    """Let each warning of ours pass once: in hundreds of steps the same is met again and again."""
+    told = set[str]()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        known = record.msg in told
+        told.add(record.msg)
+        return record.levelno < logging.WARNING or not known
+
+    _log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        _log.removeFilter(is_new)
 
 
 @contextmanager

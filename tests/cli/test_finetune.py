@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -31,7 +32,7 @@ _ALL = (
     "0.2 --weight-decay 0 --lambda 0.3 --tau 0.1 --average micro --hold 0.5 --distil 0.25 --withhold-titles 0.1 "
     "--skip-contextual 0.2 --skip-isolated 0.3 --lora 4 --freeze-embeddings --precision float32 "
     "--mini-batch-tokens 512 --gradient-checkpointing --gather-negatives --seed 9 --evaluate-every 3 --patience 2 "
-    "--save-every 5 --cross-batch-memory 40 --tensorboard --merge 1,0.5 "
+    "--save-every 5 --cross-batch-memory 40 --tensorboard --merge 1,0.5 --punish-positives "
     "--anchor 0 --no-anchor-title --blend 0.1 --isolated title --device cpu "
     "--threads 1 --resume"
 )
@@ -146,7 +147,10 @@ def test_every_flag_arrives(work: Path, asked: Asked) -> None:
         save_every=5,
     )
     assert plan.objective == ObjectiveOptions(
-        InsentOptions(lambda_seq=0.3, tau=0.1, average="micro"), hold=0.5, distil=0.25, cross_batch_memory=40
+        InsentOptions(lambda_seq=0.3, tau=0.1, average="micro", mask_positives=False),
+        hold=0.5,
+        distil=0.25,
+        cross_batch_memory=40,
     )
     assert (plan.shares, plan.merge) == (Shares(0.1, 0.2, 0.3), (0.5, 1.0))
     encoder = plan.encoder
@@ -206,8 +210,10 @@ def test_the_answer_for_people_is_a_table_and_what_comes_next(work: Path, asked:
     assert "measured (5 queries)" in out
     assert "base, in context" in out
     assert "difference to the better base" in out
-    assert "ctxindex ingest DOCS --model tuned" in out
-    assert "ctxindex eval measured --model minilm-insent --method independent --compare model=tuned" in out
+    flags = "--chunker recursive --chunk-size 48 --chunk-unit chars"
+    assert f"ctxindex ingest DOCS --model tuned --index tuned {flags}" in out
+    compared = "--method independent --compare late --compare model=tuned"
+    assert f"ctxindex eval measured --model minilm-insent {compared} {flags}" in out
     assert "towns: 9 documents with 18 questions to train on" in result.stderr
     assert "measured: 3 documents with 6 questions to measure on" in result.stderr
     assert "| measured |" in asked.call["text"]
@@ -234,6 +240,8 @@ def test_progress_is_told_line_by_line(work: Path, asked: Asked) -> None:
         (callback,) = call["callbacks"]
         state, control = TrainerState(max_steps=20, global_step=5), TrainerControl()
         callback.on_train_begin(None, state, control)
+        state.global_step = 6
+        callback.on_step_end(None, state, control)
         for state.global_step in (10, 20):
             callback.on_step_end(None, state, control)
             callback.on_log(None, state, control, logs={"loss": 1.5, "l_seq": 1.0})
@@ -247,6 +255,7 @@ def test_progress_is_told_line_by_line(work: Path, asked: Asked) -> None:
     asked.meanwhile = meanwhile
     lines = train().stderr.splitlines()[1:]
     assert lines[0] == "training: 20 steps, 5 of them done before"
+    assert re.fullmatch(r"step 6 of 20: 0\.0 s a step, about 0 s to go", lines.pop(1))
     assert lines[1].startswith("step 10 of 20: loss 1.5000, ")
     assert lines[2].startswith("step 20 of 20: loss 1.5000, ")
     assert lines[3] == "step 20 of 20: nDCG@10 50.0 on held-out documents (a 40.0, b 60.0)"
@@ -312,6 +321,7 @@ def test_documents_with_pairs_and_what_lies_among_them(work: Path, asked: Asked)
         ),
         (("towns", "--skip-contextual", "0.6", "--skip-isolated", "0.6"), "more than all steps"),
         (("nowhere",), "no such dataset"),
+        (("towns", "--pairs", "nowhere.jsonl"), "--pairs nowhere.jsonl: there is no such file"),
     ],
 )
 def test_what_cannot_be_done_is_told_with_a_remedy(
@@ -366,7 +376,7 @@ def test_a_tiny_model_is_trained_from_end_to_end(work: Path) -> None:
     assert isinstance(error, ConfigError)
     assert "tuned is not empty: choose a new folder, or go on in it with --resume" in str(error)
     again = train(*flags, "--replay", "practice", "--merge", "0.5,1", "--evaluate-every", "2", "--resume")
-    assert "Finished before, with 4 steps" in again.stdout
+    assert "Finished before, with 4 steps in" in again.stdout
     table = [one for one in result.stdout.splitlines() if "tuned" in one and "[" in one]
     assert table
     assert table == [one for one in again.stdout.splitlines() if "tuned" in one and "[" in one]

@@ -105,6 +105,6 @@ def test_a_training_from_end_to_end(work: Path) -> None:
     assert (said["method"], said["steps"]) == ("cde", 1)
     assert [one["measured"] for one in said["results"]] == [ALONE, CONTEXT, NULL, TUNED]
     card = (work / "tuned" / "README.md").read_text(encoding="utf-8")
-    for words in ("| batches and contexts |", "| difference to no corpus context |", "filter\\_rule relative"):
+    for words in ("| batches and contexts |", "| difference to no corpus context |", "filter rule relative"):
         assert words in card
     assert str(work) not in card

@@ -106,20 +106,6 @@ def test_one_network_may_be_both_stages(base: Path, tmp_path: Path) -> None:
     assert contexts[0].context_id != contexts[1].context_id
 
 
-def test_a_first_stage_that_can_be_had_by_name_is_not_copied(base: Path, tmp_path: Path) -> None:
-    folder = make_native_cde(str(base), tmp_path / "cde", NativeCde(first_stage="minilm"))
-    assert not (folder / "first_stage").exists()
-    settings = read_cde(folder)
-    assert settings is not None
-    assert settings.first_stage == "minilm"
-    encoder = opened(folder)
-    assert encoder.encode_context(TEXTS).vectors.shape == (len(TEXTS), 384)
-    assert encoder.null_context().vectors.shape == (0, 384)
-    (folder / "cde.json").write_text(replace(settings, first_stage_digest="0" * 64).to_json())
-    with pytest.raises(ModelError, match="made with another minilm"):
-        load_encoder(str(folder))
-
-
 def test_what_a_model_says_of_late_chunking_holds_with_a_context(base: Path, tmp_path: Path) -> None:
     trained = Path(shutil.copytree(base, tmp_path / "trained"))
     write_settings(trained, TrainedSettings("late", anchor=8, blend=0.3))

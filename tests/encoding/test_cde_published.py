@@ -212,6 +212,16 @@ def test_an_index_is_read_in_the_context_that_it_was_built_with(
         restore_encoder(encoder.spec, device="cpu", context=other)
 
 
+def test_an_index_of_the_null_context_is_read_without_any(tmp_path: Path) -> None:
+    encoder = opened(save_published(tmp_path / "null", "v2", null=True)).with_context(None)
+    again = restore_encoder(encoder.spec, device="cpu")
+    assert again.spec == encoder.spec
+    np.testing.assert_array_equal(again.encode_queries(QUERIES), encoder.encode_queries(QUERIES))
+    other = save_published(tmp_path / "other", "v2")  # has no null vector: another model, and no fault of the index
+    with pytest.raises(MismatchError, match="is not the one that built this index"):
+        restore_encoder(encoder.spec, model=str(other), device="cpu")
+
+
 @given(count=st.integers(1, 12), size=st.integers(1, 30), seed=st.integers(0, 9))
 def test_filling_a_context(count: int, size: int, seed: int) -> None:
     vectors = np.arange(2 * count, dtype=np.float32).reshape(count, 2)

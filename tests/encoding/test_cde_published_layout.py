@@ -157,6 +157,17 @@ def test_every_tensor_has_its_place(drop: str | None, add: str | None, message: 
         encode(folder)
 
 
+def test_a_norm_that_nothing_goes_through_may_lie_in_the_file(v1: Path, tmp_path: Path) -> None:
+    folder = changed(v1, tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    unused = {f"second_stage_model.input_ln.{name}": torch.ones(HIDDEN) for name in ("weight", "bias")}
+    save_file(tensors | unused, folder / "model.safetensors")
+    np.testing.assert_array_equal(encode(folder), encode(v1))
+    save_file(tensors | {"second_stage_model.input_ln.scale": torch.ones(HIDDEN)}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"unknown: second_stage_model.input_ln.scale$"):
+        encode(folder)
+
+
 def test_what_a_model_makes_itself_may_lie_in_the_file(v1: Path, tmp_path: Path) -> None:
     folder = changed(v1, tmp_path)
     tensors = load_file(folder / "model.safetensors")

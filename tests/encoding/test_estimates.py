@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ctxindex.encoding import open_checkpoint
 from ctxindex.encoding.cde_folder import make_native_cde
 from ctxindex.encoding.cde_settings import NativeCde
 from ctxindex.encoding.estimates import estimate
+from ctxindex.encoding.trained import TrainedSettings, write_settings
 from tests.encoding.tiny import HIDDEN, save_sentence_transformer
 from tests.encoding.tiny_cde import CONTEXT, SOFT, save_published
 
@@ -66,6 +68,15 @@ def test_both_stages_of_a_native_model_count_and_one_reads(
     # Neither the projection nor the output head is run for a token.
     attention = 4 * 2 * HIDDEN * (WINDOW["bert"] + found.context)
     assert found.flops_per_token == 2 * read_by_every_token(base / "model.safetensors") + attention
+
+
+def test_what_is_blended_is_read_twice(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "tuned")
+    write_settings(tmp_path / "tuned", TrainedSettings("late", blend=0.6))
+    once, twice = (estimate(open_checkpoint(str(folder))) for folder in (base, tmp_path / "tuned"))
+    assert twice.flops_per_token == 2 * once.flops_per_token
+    write_settings(tmp_path / "tuned", TrainedSettings("late", blend=0.0))
+    assert estimate(open_checkpoint(str(tmp_path / "tuned"))).flops_per_token == once.flops_per_token
 
 
 def test_a_first_stage_of_another_model_counts(base: Path, tmp_path: Path) -> None:

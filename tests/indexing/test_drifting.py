@@ -98,6 +98,34 @@ def test_too_few_texts_say_nothing_of_drift(tmp_path: Path, model: str) -> None:
         assert context_of(index, drift=True).drift is None
 
 
+def test_texts_that_are_all_the_same_say_nothing_of_drift(tmp_path: Path, model: str) -> None:
+    (tmp_path / "docs").mkdir()
+    for number in range(4):
+        (tmp_path / "docs" / f"{number}.txt").write_text("The party shall terminate.", encoding="utf-8")
+    with Index.open(model=model, path=tmp_path / "db", device="cpu") as index:
+        index.ingest(tmp_path / "docs")
+        assert context_of(index, drift=True).drift is None
+    shown = run("status", "--drift", "--path", "db", "--device", "cpu", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "too few texts" in shown.stdout
+
+
+@pytest.mark.parametrize("broken", ["a", "z"])
+def test_documents_that_cannot_be_read_are_no_growth(tmp_path: Path, model: str, broken: str) -> None:
+    """Whether or not reading came to them before the sample was full."""
+    write(tmp_path / "docs", "law", LAW, 2 * SIZE)
+    for number in range(SIZE):
+        (tmp_path / "docs" / f"{broken}{number}.pdf").write_bytes(b"%PDF-1.4 no more of it")
+    (tmp_path / "docs" / "lines.jsonl").write_text("no JSON\n", encoding="utf-8")
+    with Index.open(model=model, path=tmp_path / "db", device="cpu") as index:
+        assert len(index.ingest(tmp_path / "docs").failures) == SIZE + 1
+        found = context_of(index)
+        assert (found.documents_then, found.documents_now, found.growth) == (3 * SIZE + 1, 3 * SIZE + 1, 1.0)
+    if broken == "a":
+        shown = run("status", "--path", "db", cwd=tmp_path).stdout
+        assert f"{3 * SIZE + 1} documents now with those that failed, 1.0 times as many" in shown
+
+
 def test_without_a_context_there_is_nothing_to_drift_from(tmp_path: Path) -> None:
     write(tmp_path / "docs", "law", LAW, 2)
     with Index.open(model="minilm", path=tmp_path / "db", device="cpu") as index:
@@ -126,6 +154,9 @@ def test_the_command_line_tells_all_of_it(tmp_path: Path, model: str) -> None:
     assert "10 documents now, 2.5 times as many" in result.stdout
     assert "Drift " in result.stdout
     assert f"ctxindex ingest PATH --model {model} --index NEW" in result.stdout
+    assert "what this index was given (method, settings, chunker and drawn above) has to be given again" in (
+        result.stdout.replace("\n", " ")
+    )
     assert "ctxindex status --drift --path .ctxindex" in run("status", "--path", ".ctxindex", cwd=tmp_path).stdout
     values = answer(run("status", "--json", cwd=tmp_path))["corpus_context"]
     assert (values["texts"], values["documents_now"], values["growth"], values["drift"]) == (4, 10, 2.5, None)

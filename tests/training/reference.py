@@ -134,10 +134,10 @@ def _of_gold(case: Case, query: int, gold: int, chosen: InsentOptions) -> dict[s
             mine = document == case.asked[query]
             if document == len(case.documents) and query in case.sheltered:
                 continue
-            known = (mine and ordinal in case.golds[query]) or (query, number) in case.positives
+            known = chosen.mask_positives and (query, number) in case.positives
             if mine and ordinal == gold:
                 positive = score
-            elif not (known and chosen.mask_positives):
+            elif not (known or (mine and ordinal in case.golds[query])):
                 (own if mine else other).append(score)
             number += 1
 

@@ -20,7 +20,16 @@ from ctxindex.evaluation import METRICS, Configuration, Corpus, Run
 from ctxindex.evaluation.results import Ranking
 from ctxindex.evaluation.significance import interval
 from ctxindex.spec import ChunkerSpec
-from ctxindex.training.card import command_line, differences, gains, measurements, results_rows, write_card
+from ctxindex.training.card import (
+    command_line,
+    differences,
+    duration,
+    gains,
+    measurements,
+    results_rows,
+    verdict,
+    write_card,
+)
 from ctxindex.training.data import Data
 from ctxindex.training.finetune import Finetuned, Plan
 from tests.evaluation.builders import people
@@ -84,6 +93,32 @@ def test_the_head_is_what_a_hub_reads() -> None:
     assert front(card(model="owner/name"))["base_model"] == "owner/name"
 
 
+def test_it_says_where_nothing_is_gained() -> None:
+    runs = runs_of(people(name="people"))
+    assert verdict(runs) == ""
+    same = {**runs, "tuned": runs["base, each chunk alone"]}
+    assert verdict(same).startswith("The tuned model is not told from its base")
+    better = {**runs, "base, in context": [run_of(people(name="people"), [0.9] * 5)]}
+    assert verdict(better).startswith("The tuned model finds less")
+
+
+def test_a_single_query_has_no_interval() -> None:
+    corpus = replace(people(name="one"), queries=people().queries[:1], gold=people().gold[:1])
+    rows = results_rows({"base, in context": [run_of(corpus, [0.2])], "tuned": [run_of(corpus, [0.4])]})
+    assert rows == [
+        ("", "one (1 query)"),
+        ("base, in context", "20.0"),
+        ("tuned", "40.0"),
+        ("difference to the better base", "+20.0"),
+    ]
+
+
+def test_the_time_is_that_of_what_was_done_in_it() -> None:
+    found = Finetuned(Path("tuned"), HISTORY, {}, 1.0, {}, 12.3, 250)
+    assert duration(found) == "250 steps in 12 s"
+    assert duration(replace(found, before=200)) == "250 steps, the last 50 of them in 12 s"
+
+
 def test_it_says_what_was_found_and_by_how_much() -> None:
     text = card(runs_of(people(name="people")))
     assert "| base, each chunk alone | 30.0 " in text
@@ -99,7 +134,9 @@ def test_it_says_that_others_read_chunks_alone() -> None:
     assert "ctxindex ingest DOCS --model tuned" in text
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert 'SentenceTransformer("tuned")' in code
-    assert "reads every text **alone**" in text
+    assert "reads every text **alone**, without the context of a document, which" in text
+    assert "and without that of a corpus" in card(encoder=EncoderOptions(method="cde"))
+    assert "mixed with that of the chunk alone, which counts 0.4" in text
     compile(code, "card", "exec")
     late = card(encoder=EncoderOptions(method="late-interaction"))
     assert "SentenceTransformer(" not in late

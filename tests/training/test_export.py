@@ -158,6 +158,23 @@ def test_tensors_without_a_place_get_a_file_by_their_own_names(folders: Callable
         require_same(checkpoint, encoder.spec, state, into)
 
 
+def test_weights_of_another_precision_are_neither_trained_nor_taken_along(
+    folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """As hubs keep them beside the weights: `model.fp16.safetensors` comes before `model.safetensors` by name."""
+    base, into = tmp_path / "base", tmp_path / "tuned"
+    shutil.copytree(folders("plain"), base)
+    halved = {name: tensor.half() for name, tensor in load_file(base / "model.safetensors").items()}
+    save_file(halved, base / "model.fp16.safetensors", metadata={"format": "pt"})
+    encoder, model = trained(base)
+    checkpoint = open_checkpoint(str(base))
+    assert checkpoint.digest == open_checkpoint(str(folders("plain"))).digest
+    state = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in merged_state(model).items()}
+    write_tuned(checkpoint, encoder.spec, state, into)
+    assert [one.name for one in into.glob("*.safetensors")] == ["model.safetensors"]
+    require_same(checkpoint, encoder.spec, state, into)
+
+
 def test_code_goes_along_only_where_the_model_needs_it(folders: Callable[[str], Path], tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(folders("plain"), base)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,75 +13,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
-from ctxindex.errors import ConfigError, ModelError
+from ctxindex.encoding import EncoderOptions, load_encoder
+from ctxindex.errors import ConfigError
 from ctxindex.evaluation.results import Run
 from ctxindex.training import workshop as module
-from ctxindex.training.checkpoints import is_complete, last_complete
-from ctxindex.training.context import in_context
-from ctxindex.training.data import Data, DataOptions, read_data
-from ctxindex.training.finetune import ALONE, CONTEXT, TUNED, Plan, finetune, given
-from ctxindex.training.folder import DONE, PLAN, TrainingFolder
+from ctxindex.training.data import Data
+from ctxindex.training.finetune import ALONE, CONTEXT, OWN, TUNED, given
 from ctxindex.training.folder import TUNED as WEIGHTS
+from ctxindex.training.folder import TrainingFolder
 from ctxindex.training.measured import mean_of
 from ctxindex.training.options import ObjectiveOptions, Shares
-from ctxindex.training.schedule import Schedule
 from ctxindex.training.trainer import ContextualTrainer
-from tests.encoding.test_colbert import PYLATE, pylate
-from tests.encoding.tiny import bert as bert_config
-from tests.encoding.tiny import save_backbone, save_sentence_transformer, tokenizer_for
-from tests.training.sets import PLACES, SPEC, chunker, write_beir, write_set
-
-QUICK = Schedule(
-    steps=2, documents=2, windows=2, queries=2, clozes=0, learning_rate=5e-3, save_every=1, precision="float32"
-)
-
-
-@pytest.fixture(autouse=True)
-def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("work")
-    save_sentence_transformer(folder / "bert")
-    save_sentence_transformer(folder / "cls", pooling="cls")
-    pylate(folder / "pylate", PYLATE)
-    tokenizer = tokenizer_for("bert")
-    save_backbone(folder / "bare", bert_config(tokenizer), tokenizer)
-    write_set(folder / "towns", PLACES[:6], sentences=(0,))
-    write_beir(folder / "practice", PLACES[6:9])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(root: Path) -> Data:
-    named = DataOptions((str(root / "towns"),), held_out=0.3)
-    return read_data(named, chunker(load_encoder(str(root / "bert")).tokenizer), SPEC)
-
-
-def plan_of(root: Path, kind: str = "bert", schedule: Schedule = QUICK, **more: Any) -> Plan:
-    chosen = more.pop("encoder", {"anchor": 8} | ({"force_mean": True} if kind in ("cls", "bare") else {}))
-    encoder = in_context(EncoderOptions(**chosen), open_checkpoint(str(root / kind)))
-    return Plan(str(root / kind), encoder, SPEC, schedule=schedule, **more)
-
-
-def trained(plan: Plan, data: Data, out: Path, **more: Any) -> Any:
-    return finetune(plan, data, out, device="cpu", **more)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-@pytest.fixture(scope="module")
-def whole(root: Path, data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished training."""
-    out = tmp_path_factory.mktemp("whole") / "tuned"
-    trained(plan_of(root, merge=(0.5, 1.0)), data, out, card=lambda found: f"# {found.folder.name}\n")
-    return out
+from tests.training.runs import QUICK, plan_of, trained, weights
 
 
 def test_measurements_decide_the_share(root: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,65 +157,23 @@ def test_zeros_and_noes_are_choices() -> None:
     assert given(options) == {"anchor": 0, "blend": 0.0, "anchor_title": False, "force_mean": False}
 
 
-def test_another_training_is_named_leaf_by_leaf(root: Path, data: Data, whole: Path) -> None:
-    def refused(plan: Plan, data: Data = data) -> str:
-        with pytest.raises(ConfigError, match="holds another training") as raised:
-            trained(plan, data, whole, resume=True)
-        return str(raised.value)
-
-    slower = replace(QUICK, learning_rate=1e-4)
-    merge = (0.5, 1.0)
-    assert "schedule.learning_rate (0.005 there, 0.0001 here)." in refused(plan_of(root, schedule=slower, merge=merge))
-    message = refused(plan_of(root, "cls", merge=merge))
-    assert "the base model" in message
-    assert "encoder.force_mean (False there, True here)" in message
-    assert "precision (float32 there, bfloat16 here)" in refused(
-        plan_of(root, schedule=replace(QUICK, precision="bfloat16"))
-    )
-    other = replace(data, held={})
-    assert "the data towns (held)" in refused(plan_of(root), other)
-    harmless = replace(QUICK, save_every=7, mini_batch_tokens=64, gradient_checkpointing=True)
-    assert trained(plan_of(root, schedule=harmless, merge=merge), data, whole, resume=True).earlier
+def test_a_base_is_measured_as_it_says_of_itself_too(root: Path, data: Data, whole: Path, tmp_path: Path) -> None:
+    """Read otherwise in training, a good base would look like a bad one."""
+    plain = replace(plan_of(root), model=str(whole), encoder=EncoderOptions(method="late", anchor=0, blend=0.0))
+    found = trained(plain, data, tmp_path / "otherwise")
+    assert list(found.runs) == [ALONE, CONTEXT, OWN, TUNED]
+    read = {name: found.runs[name][0].notes["encoder"]["blend"] for name in (CONTEXT, OWN, TUNED)}
+    assert read == {CONTEXT: 0.0, OWN: 0.6, TUNED: 0.0}
+    as_it_says = replace(plain, encoder=EncoderOptions(method="late"))
+    assert OWN not in trained(as_it_says, data, tmp_path / "so").runs
 
 
-def test_other_devices_are_another_training(
-    root: Path, data: Data, whole: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(ConfigError, match=r"devices \(1 there, 4 here\)"):
-        trained(plan_of(root), data, whole, resume=True)
-    monkeypatch.setenv("RANK", "1")
-    found = trained(plan_of(root), data, whole, resume=True)
-    assert (found.steps, found.runs) == (2, {}), "the first process speaks for all"
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"schedule": replace(QUICK, documents=40)}, ConfigError, "fewer than a batch of 40"),
-        ({"merge": (0.5, 1.0)}, ConfigError, "documents must be held out"),
-        ({"kind": "unwritable"}, ModelError, "cannot be written so that it opens"),
-    ],
-)
-def test_what_cannot_begin_leaves_nothing(
-    root: Path,
-    data: Data,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    change: dict[str, Any],
-    error: type[Exception],
-    message: str,
-) -> None:
-    def train(*_: Any, **__: Any) -> Any:
-        raise AssertionError("it began")
-
-    monkeypatch.setattr(ContextualTrainer, "train", train)
-    change = dict(change)
-    if change.pop("kind", None):
-        monkeypatch.setattr("ctxindex.training.tuned.write_settings", lambda *_: None)
-    with pytest.raises(error, match=message):
-        trained(plan_of(root, **change), replace(data, held={}), tmp_path / "tuned")
-    assert list(tmp_path.iterdir()) == []
+def test_a_warning_is_told_once(root: Path, data: Data, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    long = "which town? " * 60
+    queries = {name: [replace(one, text=long) for one in corpus.queries] for name, corpus in data.sources.items()}
+    asked = {name: replace(corpus, queries=tuple(queries[name])) for name, corpus in data.sources.items()}
+    trained(plan_of(root), replace(data, sources=asked, held={}), tmp_path / "tuned")
+    assert len([one for one in caplog.records if "was cut to" in one.getMessage()]) == 1
 
 
 def test_late_interaction_practises_nothing_alone(root: Path, data: Data, tmp_path: Path) -> None:
@@ -308,92 +208,3 @@ def test_threads_are_those_asked_for(root: Path, data: Data, tmp_path: Path, mon
     with pytest.raises(KeyboardInterrupt):
         trained(plan_of(root), data, tmp_path, threads=1)
     assert asked == [1, "memory"]
-
-
-def cut(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-20])
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda folder: (folder / "trainer_state.json").unlink(),
-        lambda folder: cut(folder / "trainer_state.json"),
-        lambda folder: cut(folder / "model.safetensors"),
-        lambda folder: (folder / "optimizer.pt").unlink(),
-        lambda folder: cut(folder / "scheduler.pt"),
-        lambda folder: cut(folder / "rng_state.pth"),
-    ],
-)
-def test_a_checkpoint_is_whole_or_none(
-    root: Path, data: Data, checkpoint: Path, tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
-    for step in (9, 10, 11):
-        shutil.copytree(checkpoint, tmp_path / f"checkpoint-{step}")
-    (tmp_path / "checkpoint-12").mkdir()
-    assert last_complete(tmp_path) == tmp_path / "checkpoint-11"
-    assert not is_complete(tmp_path / "checkpoint-11", devices=2)
-    damage(tmp_path / "checkpoint-11")
-    assert last_complete(tmp_path) == tmp_path / "checkpoint-10"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(root: Path, data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that a training has written."""
-    out = tmp_path_factory.mktemp("kept") / "tuned"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.Workshop, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            trained(plan_of(root), replace(data, held={}), out)
-    return out / "training" / "checkpoints" / "checkpoint-2"
-
-
-def test_a_training_goes_on_from_the_newest_whole_checkpoint(
-    root: Path, data: Data, checkpoint: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(checkpoint.parents[2], tmp_path / "tuned")
-    training = tmp_path / "tuned" / "training"
-    expected = load_file(training / WEIGHTS)
-    (training / DONE).unlink()
-    (training / WEIGHTS).unlink()
-    (training / "checkpoints" / "checkpoint-2" / "optimizer.pt").unlink()
-    trained(plan_of(root), replace(data, held={}), tmp_path / "tuned", resume=True)
-    found = weights(tmp_path / "tuned")
-    assert all(torch.equal(found[name], expected[f"transformer.{name}"]) for name in found)
-
-
-def test_a_start_that_was_killed_is_no_use_of_a_folder(tmp_path: Path) -> None:
-    folder = TrainingFolder(tmp_path)
-    folder.candidate.mkdir(parents=True)
-    (folder.candidate / "model.safetensors").write_bytes(b"")
-    folder.require_usable(resume=False)
-    (tmp_path / "notes.txt").write_text("", encoding="utf-8")
-    with pytest.raises(ConfigError, match="is not empty"):
-        folder.require_usable(resume=False)
-    with pytest.raises(ConfigError, match="holds no training"):
-        folder.require_usable(resume=True)
-    with pytest.raises(ConfigError, match="is a file"):
-        TrainingFolder(tmp_path / "notes.txt").require_usable(resume=True)
-
-
-def test_the_plan_is_there_when_training_begins(
-    root: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[dict[str, Any]] = []
-
-    def train(*_: Any, **__: Any) -> Any:
-        seen.append(json.loads((tmp_path / "training" / PLAN).read_text(encoding="utf-8")))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(ContextualTrainer, "train", train)
-    with pytest.raises(KeyboardInterrupt):
-        trained(plan_of(root), data, tmp_path)
-    (told,) = seen
-    assert (told["devices"], told["precision"]) == (1, "float32")
-    assert told["schedule"].keys() == asdict(QUICK).keys() - {
-        "save_every",
-        "patience",
-        "mini_batch_tokens",
-        "gradient_checkpointing",
-        "precision",
-    }

@@ -293,6 +293,22 @@ def test_padding_takes_no_part() -> None:
         Vectors.from_padded(padded, torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]))
 
 
+def test_late_interaction_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 1 to 40 vectors, in an order that is not that of their lengths; each block keeps no products."""
+    rng = np.random.default_rng(0)
+    lengths = (3, 40, 1, 7, 7, 2, 25)
+    chunks, queries = (torch.tensor(rng.normal(size=(count, 8))) for count in (sum(lengths), 9))
+    chunks, queries = (torch.nn.functional.normalize(one, dim=1) for one in (chunks, queries))
+    batch = InsentBatch(
+        Vectors(chunks, lengths), (3, 4), Vectors(queries, (4, 5)), (0, 1), ((1,), (0, 2)), positives=((0, 5),)
+    )
+    whole = numbers(batch), gradients(batch)
+    monkeypatch.setattr(insent, "_PRODUCTS", 2 * 5 * 30)
+    assert numbers(batch) == pytest.approx(whole[0], abs=1e-12)
+    for one, other in zip(gradients(batch), whole[1], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)
+
+
 def test_late_interaction_has_a_temperature_that_fits_any_length_of_query() -> None:
     """The released code takes the bare sum (defect 8): the longer the query, the sharper the softmax."""
     case = replace(golden(), several=True)

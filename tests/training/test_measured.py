@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ctxindex.training.measured import least_share, mean_of
+from ctxindex.training import measured as measured_module
+from ctxindex.training.measured import FEW, asked, least_share, mean_of
 from tests.evaluation.builders import people
 from tests.training.test_card import run_of
 
@@ -28,11 +29,23 @@ def behind(*by: float) -> list[float]:
         ({0.4: BEST}, 0.4),
     ],
 )
-def test_the_smallest_share_that_is_not_told_from_the_best(found: dict[float, list[float]], kept: float) -> None:
+def test_the_smallest_share_that_is_not_told_from_the_best(
+    monkeypatch: pytest.MonkeyPatch, found: dict[float, list[float]], kept: float
+) -> None:
+    monkeypatch.setattr(measured_module, "FEW", 1)
     assert least_share({share: [run_of(people(), values)] for share, values in found.items()}) == kept
 
 
-def test_the_error_is_that_of_the_mean_over_corpora() -> None:
+def test_a_few_documents_choose_nothing() -> None:
+    """By the rule alone, the less is known the less would be kept of what was trained."""
+    measured = {share: [run_of(people(), BEST)] for share in (0.5, 1.0)}
+    assert len(asked(people())) < FEW
+    assert least_share(measured) == 1.0
+    assert least_share({share: runs * FEW for share, runs in measured.items()}) == 0.5
+
+
+def test_the_error_is_that_of_the_mean_over_corpora(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured_module, "FEW", 1)
     near, far = behind(0.06, -0.001, 0.0, 0.0, 0.0), behind(0.05, 0.01, -0.01, 0.02, -0.02)
     measured = {
         1.0: [run_of(people(), BEST), run_of(people(), BEST)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,14 +16,14 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from ctxindex.encoding.local import LocalEncoder
-from ctxindex.errors import MissingDependencyError, ModelError
+from ctxindex.errors import ConfigError, MissingDependencyError, ModelError
 from ctxindex.training import trainer as module
 from ctxindex.training.insent import InsentOptions
 from ctxindex.training.model import ContextualModel
 from ctxindex.training.objective import Objective, ObjectiveOptions
 from ctxindex.training.sampling import Limits, Sampler, Shares
 from ctxindex.training.schedule import Schedule
-from ctxindex.training.trainer import CHECKPOINTS, LOGS, ContextualTrainer, make_trainer
+from ctxindex.training.trainer import CHECKPOINTS, LOGS, ContextualTrainer, arguments_of, make_trainer
 from tests.encoding.tiny import HIDDEN, save_sentence_transformer
 from tests.training.toys import batch_of, documents, tiny_model
 
@@ -164,6 +165,14 @@ class _StoppedLate(TrainerCallback):
         raise KeyboardInterrupt
 
 
+def test_checkpoints_are_as_many_as_this_run_asks_for(folder: Path, tmp_path: Path) -> None:
+    made(folder, tmp_path / "one")[0].train()
+    shutil.rmtree(tmp_path / "one" / CHECKPOINTS / "checkpoint-6")
+    resumed, *_ = made(folder, tmp_path / "one", {"save_every": 2})
+    resumed.train(resume_from_checkpoint=True)
+    assert {one.name for one in (tmp_path / "one" / CHECKPOINTS).iterdir()} == {"checkpoint-4", "checkpoint-6"}
+
+
 def test_what_had_been_stopped_does_not_go_on(folder: Path, tmp_path: Path) -> None:
     schedule = {"steps": 20, "evaluate_every": 1, "patience": 2}
     values = [0.3, 0.6, 0.5, 0.4, 0.9]
@@ -289,6 +298,11 @@ def test_weights_decay_where_they_are_matrices(folder: Path, tmp_path: Path) -> 
     assert decaying == {name for name, weight in model.named_parameters() if weight.ndim == 2}
     assert {"layers.0.weights.linear_weight", "transformer.embeddings.word_embeddings.weight"} <= decaying
     assert not any("bias" in name or "norm" in name.lower() for name in decaying)
+
+
+def test_a_device_that_is_not_the_first_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"CUDA_VISIBLE_DEVICES=1, and say --device cpu"):
+        arguments_of(Schedule(**QUICK), 4, Path("x"), "cpu:1", watched=False)
 
 
 def test_a_process_has_one_device(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

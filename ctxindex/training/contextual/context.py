@@ -5,8 +5,9 @@ anew in each step; queries and documents of a step share them, as they share the
 document that answers a query is mostly among them: the authors leave it in, and so does this.
 
 So that a model does without a context, too, what it is given is withheld at random and replaced by a learned *null*
-vector: single slots of a text's context, or all of it. Source: arXiv 2410.02525 and the authors' code, which withhold
-single slots; that a text may lose its whole context is ours, as "no corpus yet" is a state of its own in use.
+vector: single slots of a context, or all of it. Source: arXiv 2410.02525 and the authors' code, which withhold single
+slots; that the whole of it may be withheld is ours, as "no corpus yet" is a state of its own in use. As an index is in
+that state or not, `pairs` draws it for all texts of a step at once.
 
 All is drawn for the whole batch from the generator of its step, so it does not depend on the parts it is read in.
 """
@@ -30,7 +31,7 @@ class ContextDropout:
 
     Attributes:
         slot: the share of single slots, each text's by themselves.
-        row: the share of texts that have no context at all.
+        row: the share of texts that have no context at all; of a `PairSampler`, of the steps without any.
 
     Raises:
         ConfigError: a share that is none.

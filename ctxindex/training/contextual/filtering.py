@@ -6,12 +6,14 @@ with g(q, d) its cosine, document j is no negative of query i where
     relative    g(q_i, d_j) >= g(q_i, d_i) + margin      it likes d_j as well as the gold
     absolute    g(q_i, d_j) >= margin
 
-A negative margin of the relative rule leaves out more; the authors' is 0. What belongs to a query itself, its gold and
-the hard negatives that were mined for it, is never left out by either. Source: arXiv 2410.02525, the filtering of false
-negatives, and the authors' code; margins other than 0 of the relative rule are ours.
+A negative margin of the relative rule leaves out more; the authors' is 0. Where a query has several golds, of which d_i
+is one, the largest g(q_i, gold) stands for g(q_i, d_i): what is liked less than the best answer is not taken for one.
+What belongs to a query itself, its gold and the hard negatives that were mined for it, is never left out by either.
+Source: arXiv 2410.02525, the filtering of false negatives, and the authors' code; margins other than 0 of the relative
+rule and several golds are ours.
 
-What needs no surrogate (`known_positives`): a document with the very text of the gold, and the gold document of the
-same query in another pair.
+What needs no surrogate (`known_positives`): a document with the very text of a gold, and a gold document of the same
+query in another pair.
 
 Rows are queries. Columns are documents: first the gold of each query, in the same order, then hard negatives.
 """
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
@@ -50,12 +52,13 @@ class FalseNegativeFilter:
         if not math.isfinite(self.margin):
             raise ConfigError(f"the margin of the filter, {self.margin}, must be a number")
 
-    def removed(self, scores: torch.Tensor, hard: Sequence[int] = ()) -> torch.Tensor:
+    def removed(self, scores: torch.Tensor, hard: Sequence[int] = (), best: torch.Tensor | None = None) -> torch.Tensor:
         """What is left out of the loss.
 
         Args:
             scores: (queries, documents) of any floating dtype, the surrogate's cosines.
             hard: for each document behind the golds, the number of the query that it was mined for.
+            best: (queries,), the largest score of each query with any of its golds; None where it has one.
 
         Returns:
             (queries, documents) bool, True where a document is no negative of a query.
@@ -75,20 +78,24 @@ class FalseNegativeFilter:
             raise ValueError("scores of the surrogate are not numbers")
         if self.rule == "none":
             return torch.zeros_like(scores, dtype=torch.bool)
-        least = scores.diagonal()[:, None] + self.margin if self.rule == "relative" else self.margin
+        golds = scores.diagonal() if best is None else best
+        least = golds[:, None] + self.margin if self.rule == "relative" else self.margin
         rows = torch.arange(queries, device=scores.device)
         owners = torch.cat([rows, torch.tensor(list(hard), dtype=rows.dtype, device=scores.device)])
         return (scores >= least) & (owners[None, :] != rows[:, None])
 
 
-def known_positives(queries: Sequence[str], documents: Sequence[str]) -> torch.Tensor:
-    """What is known to answer a query beside its gold: the same text, or the gold of the same query.
+def known_positives(
+    queries: Sequence[str], documents: Sequence[str], golds: Sequence[Collection[str]] = ()
+) -> torch.Tensor:
+    """What is known to answer a query beside its gold: the same text, another gold, or a gold of the same query.
 
-    Case of queries is folded. A hard negative with the text of the gold is a mistake of the mining, and is among them.
+    Case of queries is folded. A hard negative with the text of a gold is a mistake of the mining, and is among them.
 
     Args:
         queries: of the batch.
         documents: their golds in the same order, then hard negatives.
+        golds: all texts that are known to answer each query, where it is more than one.
 
     Returns:
         (queries, documents) bool; never True for a query's own gold.
@@ -99,6 +106,8 @@ def known_positives(queries: Sequence[str], documents: Sequence[str]) -> torch.T
     asked = [query.casefold() for query in queries]
     for query, gold in zip(asked, documents, strict=False):
         answers[query].add(gold)
+    for query, known in zip(asked, golds, strict=False):
+        answers[query].update(known)
     places: dict[str, list[int]] = defaultdict(list)
     for number, document in enumerate(documents):
         places[document].append(number)

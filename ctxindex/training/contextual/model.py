@@ -33,6 +33,9 @@ PARTS = "parts."
 FIRST = "first_stage."
 """How the names of what a base does not have begin in the weights of a model, and those of a first stage."""
 
+BIAS = "bias"
+"""The biases of context scores among what a base does not have."""
+
 
 class TwoStageModel(ContextualModel):
     """Implements `TwoStage`: what `TwoStageGradient` takes.

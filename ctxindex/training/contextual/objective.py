@@ -99,4 +99,5 @@ def _left_out(batch: PairBatch) -> tuple[tuple[int, int], ...]:
     """What is no negative of a question, as (question, chunk of the batch)."""
     golds = batch.positives.tolist()
     rows, columns = batch.removed.nonzero()
-    return tuple(sorted({(row, golds[column]) for row, column in zip(rows.tolist(), columns.tolist(), strict=True)}))
+    known = {(row, golds[column]) for row, column in zip(rows.tolist(), columns.tolist(), strict=True)}
+    return tuple(sorted(known | set(batch.elsewhere)))

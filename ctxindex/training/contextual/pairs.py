@@ -1,21 +1,23 @@
 """What a step of contextual training reads: questions, the documents that answer them, and a context that they share.
 
-A pair is a question, a document and the chunk of it that answers. What is read of a document are the windows in which
-its gold chunks stand, as at inference, so that the positive of a question is the vector of a chunk in its document and
-its corpus. A document is read once in a step, whatever number of its pairs are in the batch. Where siblings of the gold
-are told apart, too (InSeNT), all chunks of the windows that are read have a vector, and there may be more windows.
+A pair is a question, a document and the chunks of it that answer; one of these is drawn in a step as the positive. What
+is read of a document are the windows in which the chunks that were drawn stand, as at inference, so that the positive
+of a question is the vector of a chunk in its document and its corpus. A document is read once in a step, whatever
+number of its pairs are in the batch. Where siblings of the gold are told apart, too (InSeNT), all chunks of the windows
+that are read have a vector, and there may be more windows.
 
-The context of a step is drawn from the gold chunks of all pairs of the clusters that are in the batch: a sample of a
-small domain, as an index has one of its corpus. Its size is drawn, too, so that a model learns on no one size. Slots
-are withheld for the whole step, and texts lose their whole context one by one: a document with all that is read of it,
-and a question for itself. So a step reads in two contexts at most, its own and the null one.
+The context of a step is drawn from gold chunks of all pairs of the clusters that are in the batch, one of each pair: a
+sample of a small domain, as an index has one of its corpus. Its size is drawn, too, so that a model learns on no one
+size. Slots are withheld for the whole step, and so is the whole context now and then: vectors of an index were all made
+in one context or all without any, and a question that had lost its own with its document would know it by that alone.
 
 All is drawn from the generator of the step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ import numpy as np
 
 from ctxindex.errors import UsageError
 from ctxindex.training.contextual.context import draw_context
+from ctxindex.training.contextual.golds import Golds
 from ctxindex.training.model import Reading
 from ctxindex.training.sampling import KEPT_TOKENS, KeptRows, Question, TrainingDocument, homes_of, only_chunks
 
@@ -41,22 +44,20 @@ Sources = Mapping[str, Sequence[TrainingDocument]]
 ReadAlone = Callable[[str], Reading]
 """What the first stage reads of a text."""
 
-Remove = Callable[[Sequence[int]], "Marks"]
-"""(pairs, pairs) bool: which golds of a batch of pairs are no negatives of which of its questions."""
+Remove = Callable[["Numbers", "Numbers"], "Marks"]
+"""(pairs, pairs) bool: which positives of a batch are no negatives of which of its questions.
+
+Taken are the numbers of its pairs, and the place of each positive among the golds of its question.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A question to a document of a source, by number; the first of its golds is the positive."""
+    """A question to a document of a source, by number."""
 
     source: str
     document: int
     question: Question
-
-    @property
-    def gold(self) -> int:
-        """The ordinal of the chunk that is the positive."""
-        return self.question.golds[0]
 
 
 def pairs_of(sources: Sources) -> list[Pair]:
@@ -71,21 +72,21 @@ def pairs_of(sources: Sources) -> list[Pair]:
 
 @dataclass(frozen=True, slots=True)
 class GoldTexts:
-    """The gold chunks of all pairs as texts, each once: what contexts are drawn from.
-
-    `of_pair` (pairs,) is the number of each pair's text.
-    """
+    """The gold chunks of all pairs as texts, each once: what contexts are drawn from; `golds` says whose they are."""
 
     texts: tuple[str, ...]
-    of_pair: Numbers
+    golds: Golds
 
     @classmethod
     def of(cls, sources: Sources, pairs: Sequence[Pair]) -> GoldTexts:
         """Those of these pairs, in the order in which they come first."""
-        known: dict[str, int] = {}
-        chosen = [sources[one.source][one.document].source.chunks[one.gold].text for one in pairs]
-        of_pair = np.array([known.setdefault(text, len(known)) for text in chosen], dtype=np.int64)
-        return cls(tuple(known), of_pair)
+        return cls(*Golds.of(chunks_of(sources, one) for one in pairs))
+
+
+def chunks_of(sources: Sources, pair: Pair) -> list[str]:
+    """The texts of the chunks that answer a pair, in the order of its question's golds."""
+    chunks = sources[pair.source][pair.document].source.chunks
+    return [chunks[gold].text for gold in pair.question.golds]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,8 @@ class Text:
     """What a stage reads.
 
     `reading` is None where the first stage is frozen: then `number` says which of its vectors is meant. Of a context,
-    `bare` is the null vector in a slot; of a question or a document it is to be read with the null context.
+    `bare` is the null vector in a slot; of a question or a document it is to be read with the null context. In a step
+    that a `PairSampler` makes all questions and documents are bare, or none is.
     """
 
     reading: Reading | None = None
@@ -107,7 +109,8 @@ class PairBatch:
 
     `contextual` are the documents in their windows, `isolated` the same chunks each alone, where the encoder mixes the
     two by `blend`; `counts` are the chunks of each document that have a vector. `answers[i]` are all of these that
-    answer question i. `removed` (pairs, pairs) says which golds are no negatives of which questions.
+    answer question i. `removed` (pairs, pairs) says which positives are no negatives of which questions; `elsewhere`
+    are (question, chunk of the batch) where the same words are answered by another document.
     """
 
     context: tuple[Text, ...]
@@ -120,6 +123,7 @@ class PairBatch:
     answers: tuple[tuple[int, ...], ...]
     removed: Marks
     blend: float
+    elsewhere: tuple[tuple[int, int], ...] = ()
 
     @property
     def groups(self) -> list[tuple[Text, ...]]:
@@ -128,9 +132,17 @@ class PairBatch:
 
     @property
     def positives(self) -> Numbers:
-        """(pairs,): the number of each question's gold among all chunks of the batch."""
+        """(pairs,): the number of each question's positive among all chunks of the batch."""
         firsts = np.cumsum([0, *self.counts])
         return np.asarray(firsts[list(self.documents)] + np.array(self.golds), dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A pair of a step, and the ordinal of the chunk that is its positive there."""
+
+    pair: Pair
+    gold: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,38 +200,65 @@ class PairSampler:
             UsageError: a document with a chunk that has no tokens.
         """
         rng = draw.generator()
-        context = self._context(draw.documents, rng)
-        chosen = [self._pairs[number] for number in draw.documents]
-        asked: dict[int, list[Pair]] = {}
-        for one in chosen:
-            asked.setdefault(one.document, []).append(one)
-        places = {document: place for place, document in enumerate(asked)}
-        read = [self._read(draw.source, document, own, rng) for document, own in asked.items()]
-        withheld = self._options.dropout.row
-        documents = (rng.random(len(read)) < withheld).tolist()
-        questions = (rng.random(len(chosen)) < withheld).tolist()
-        rows = self._encoder.query_rows([one.question.text for one in chosen])
-        of_document = [read[places[one.document]].chunks for one in chosen]
+        numbers = np.array(draw.documents, dtype=np.int64)
+        places, context = self._drawn(numbers, rng)
+        bare = bool(rng.random() < self._options.dropout.row)
+        chosen = [
+            _Asked(self._pairs[number], self._pairs[number].question.golds[place])
+            for number, place in zip(draw.documents, places.tolist(), strict=True)
+        ]
+        asked: dict[int, set[int]] = {}
+        for each in chosen:
+            asked.setdefault(each.pair.document, set()).add(each.gold)
+        at = {document: place for place, document in enumerate(asked)}
+        read = [self._read(draw.source, document, golds, rng) for document, golds in asked.items()]
+        rows = self._encoder.query_rows([each.pair.question.text for each in chosen])
+        of_document = [read[at[each.pair.document]].chunks for each in chosen]
         blend = self._encoder.spec.blend
         return PairBatch(
-            context=context,
-            queries=tuple(Text(Reading((row,), 1), bare=bare) for row, bare in zip(rows, questions, strict=True)),
-            contextual=tuple(Text(one.contextual, bare=bare) for one, bare in zip(read, documents, strict=True)),
-            isolated=tuple(Text(one.isolated, bare=bare) for one, bare in zip(read, documents, strict=True) if blend),
+            # Without any, nothing of a context is read: a first stage that learns would work for nothing.
+            context=(Text(bare=True),) if bare else context,
+            queries=tuple(Text(Reading((row,), 1), bare=bare) for row in rows),
+            contextual=tuple(Text(one.contextual, bare=bare) for one in read),
+            isolated=tuple(Text(one.isolated, bare=bare) for one in read if blend),
             counts=tuple(len(one.chunks) for one in read),
-            documents=tuple(places[one.document] for one in chosen),
-            golds=tuple(chunks.index(one.gold) for one, chunks in zip(chosen, of_document, strict=True)),
+            documents=tuple(at[each.pair.document] for each in chosen),
+            golds=tuple(chunks.index(each.gold) for each, chunks in zip(chosen, of_document, strict=True)),
             answers=tuple(
-                tuple(place for place, chunk in enumerate(chunks) if chunk in one.question.golds)
-                for one, chunks in zip(chosen, of_document, strict=True)
+                tuple(place for place, chunk in enumerate(chunks) if chunk in each.pair.question.golds)
+                for each, chunks in zip(chosen, of_document, strict=True)
             ),
-            removed=self._remove(draw.documents) | _answering(chosen),
+            removed=self._remove(numbers, places) | _answering(chosen),
             blend=blend,
+            elsewhere=tuple(self._elsewhere(draw.source, chosen, list(zip(asked, read, strict=True)))),
         )
 
-    def _context(self, numbers: Sequence[int], rng: np.random.Generator) -> tuple[Text, ...]:
-        inside = np.isin(self._labels, self._labels[list(numbers)])
-        known = np.unique(self._texts.of_pair[inside])
+    def _elsewhere(
+        self, source: str, chosen: Sequence[_Asked], read: Sequence[tuple[int, _Read]]
+    ) -> Iterator[tuple[int, int]]:
+        """See `PairBatch`; siblings are among them, which nobody has drawn, but the set says what they answer."""
+        answers: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        first = 0
+        for document, one in read:
+            for question in self._sources[source][document].questions:
+                own = (place for place, chunk in enumerate(one.chunks) if chunk in question.golds)
+                answers[question.text.casefold()] += [(document, first + place) for place in own]
+            first += len(one.chunks)
+        for number, each in enumerate(chosen):
+            for document, chunk in answers[each.pair.question.text.casefold()]:
+                if document != each.pair.document:
+                    yield number, chunk
+
+    def _drawn(self, numbers: Numbers, rng: np.random.Generator) -> tuple[Numbers, tuple[Text, ...]]:
+        """Which of its golds each pair of the step has, and the context: golds are drawn of all that it may be of."""
+        inside = np.flatnonzero(np.isin(self._labels, self._labels[numbers]))
+        places = self._texts.golds.draw(inside, rng)
+        context = self._context(self._texts.golds.texts(inside, places), rng)
+        return places[np.searchsorted(inside, numbers)], context
+
+    def _context(self, texts: Numbers, rng: np.random.Generator) -> tuple[Text, ...]:
+        """Some of these texts, none twice, however often they are named."""
+        known = np.unique(texts)
         least, most = self._options.context_size
         drawn = known[draw_context(len(known), int(rng.integers(least, most + 1)), rng)].tolist()
         withheld = (rng.random(len(drawn)) < self._options.dropout.slot).tolist()
@@ -230,11 +269,10 @@ class PairSampler:
             return Text(number=number, bare=bare)
         return Text(self._first(self._texts.texts[number]), number)
 
-    def _read(self, source: str, document: int, asked: Sequence[Pair], rng: np.random.Generator) -> _Read:
+    def _read(self, source: str, document: int, golds: Set[int], rng: np.random.Generator) -> _Read:
         rows = self._rows(source, document)
         contextual = [row for row in rows if not row.isolated]
         homes = homes_of(contextual)
-        golds = {one.gold for one in asked}
         windows = set().union(*(homes[gold] for gold in golds))
         inside = sorted(golds)
         if self._options.insent:
@@ -277,7 +315,10 @@ def read_alone(encoder: LocalEncoder) -> ReadAlone:
     return read
 
 
-def _answering(pairs: Sequence[Pair]) -> Marks:
-    """(pairs, pairs) of one source: golds that are another gold of a question, or its own."""
-    rows = [[one.document == other.document and other.gold in one.question.golds for other in pairs] for one in pairs]
+def _answering(asked: Sequence[_Asked]) -> Marks:
+    """(pairs, pairs) of one source: positives that are another gold of a question, or its own."""
+    rows = [
+        [one.pair.document == other.pair.document and other.gold in one.pair.question.golds for other in asked]
+        for one in asked
+    ]
     return np.array(rows, dtype=np.bool_)

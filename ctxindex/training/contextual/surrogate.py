@@ -1,7 +1,8 @@
 """What a contextual training makes once, before its first step, and keeps beside its checkpoints.
 
 - The *surrogate's* vectors of all pairs, which clusters are made by and false negatives are found with. The surrogate
-  is the base model, each text read alone: a question as it is, a document as its title and the chunk that answers.
+  is the base model, each text read alone: a question as it is, a document as its title and a chunk that answers. What
+  several pairs have in common is read once.
 - The *clusters* themselves: made anew on another machine they might be others.
 - The vectors of a *frozen first stage* of all texts that contexts are drawn from: a step then pays for the
   second stage only.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +27,18 @@ from ctxindex.errors import ModelError
 from ctxindex.training.contextual.clustering import ClusteringOptions, Clusters, cluster_pairs
 from ctxindex.training.contextual.contrastive import cosines
 from ctxindex.training.contextual.filtering import FalseNegativeFilter, known_positives
+from ctxindex.training.contextual.golds import Golds
 from ctxindex.types import Chunk, ChunkedDocument, Document, EncodedDocument
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import torch
 
     from ctxindex.encoding.local import LocalEncoder
     from ctxindex.training.contextual.pairs import Pair, Sources
 
     Floats = npt.NDArray[np.float32]
+    Numbers = npt.NDArray[np.int64]
     Arrays = Mapping[str, npt.NDArray[Any]]
 
 _MADE_OF = "made_of"
@@ -41,31 +46,39 @@ _MADE_OF = "made_of"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairTexts:
-    """What the surrogate reads of each pair: the question, and the gold chunk behind the title of its document."""
+    """What the surrogate reads: the question of each pair, and gold chunks behind the titles of their documents.
+
+    Each of the `documents` is there once; `golds` says which of them answer which pair.
+    """
 
     queries: tuple[str, ...]
     documents: tuple[str, ...]
+    golds: Golds
 
     @classmethod
     def of(cls, sources: Sources, pairs: Sequence[Pair]) -> PairTexts:
         """The texts of these pairs."""
-        documents = []
-        for one in pairs:
-            source = sources[one.source][one.document].source
-            title = " ".join((source.document.title or "").split())
-            text = source.chunks[one.gold].text
-            documents.append(f"{title}\n{text}" if title else text)
-        return cls(tuple(one.question.text for one in pairs), tuple(documents))
+        return cls(tuple(one.question.text for one in pairs), *Golds.of(_titled(sources, one) for one in pairs))
+
+
+def _titled(sources: Sources, pair: Pair) -> list[str]:
+    """The chunks that answer a pair, each behind the title of its document."""
+    source = sources[pair.source][pair.document].source
+    title = " ".join((source.document.title or "").split())
+    texts = [source.chunks[gold].text for gold in pair.question.golds]
+    return [f"{title}\n{text}" for text in texts] if title else texts
 
 
 class PairFilter:
-    """Which golds of a batch are no negatives: false ones by the surrogate, and what is known to answer.
+    """Which positives of a batch are no negatives: false ones by the surrogate, and what is known to answer.
+
+    Known is all that answers the same words in any pair, whether or not it is in the batch.
 
     Args:
         rule: for false negatives.
         texts: of all pairs.
         queries: (pairs, dim), the surrogate's.
-        documents: the same of documents.
+        documents: (documents, dim), the same of the documents.
     """
 
     def __init__(self, rule: FalseNegativeFilter, texts: PairTexts, queries: Floats, documents: Floats) -> None:
@@ -73,47 +86,65 @@ class PairFilter:
         self._texts = texts
         self._queries = queries
         self._documents = documents
+        self._asking: dict[str, list[int]] = defaultdict(list)
+        for number, text in enumerate(texts.queries):
+            self._asking[text.casefold()].append(number)
 
-    def __call__(self, pairs: Sequence[int]) -> npt.NDArray[np.bool_]:
-        """(pairs, pairs), for the numbers of the pairs of a batch."""
+    def __call__(self, pairs: Numbers, places: Numbers) -> npt.NDArray[np.bool_]:
+        """(pairs, pairs), for the numbers of the pairs of a batch, and the place of each positive among its golds."""
+        texts = self._texts
+        drawn = texts.golds.texts(pairs, places)
+        queries = [texts.queries[number] for number in pairs.tolist()]
+        answers = [{texts.documents[one] for one in self._answering(query)} for query in queries]
+        known = known_positives(queries, [texts.documents[one] for one in drawn.tolist()], answers)
+        removed: npt.NDArray[np.bool_] = (self._false(pairs, drawn) | known).numpy()
+        return removed
+
+    def _false(self, pairs: Numbers, drawn: Numbers) -> torch.Tensor:
+        """(pairs, pairs): what the surrogate likes too well, beside the best gold of each pair."""
         import torch
 
-        numbers = list(pairs)
-        scores = cosines(*(torch.from_numpy(one[numbers]) for one in (self._queries, self._documents)))
-        known = known_positives(
-            [self._texts.queries[number] for number in numbers], [self._texts.documents[number] for number in numbers]
-        )
-        removed: npt.NDArray[np.bool_] = (self._rule.removed(scores) | known).numpy()
-        return removed
+        golds = [self._texts.golds.of_pair(number) for number in pairs.tolist()]
+        every = np.unique(np.concatenate(golds))
+        scores = cosines(torch.from_numpy(self._queries[pairs]), torch.from_numpy(self._documents[every]))
+        best = [scores[row, np.searchsorted(every, own)].max() for row, own in enumerate(golds)]
+        return self._rule.removed(scores[:, np.searchsorted(every, drawn)], best=torch.stack(best))
+
+    def _answering(self, query: str) -> set[int]:
+        """The documents that answer these words."""
+        return {one for pair in self._asking[query.casefold()] for one in self._texts.golds.of_pair(pair).tolist()}
 
 
 def embed(surrogate: LocalEncoder, texts: PairTexts) -> tuple[Floats, Floats]:
-    """The surrogate's vectors of queries and documents, (pairs, dim) float32 each; a text is read once.
+    """The surrogate's vectors of queries, (pairs, dim), and documents, (documents, dim), float32; a text is read once.
 
     Raises:
         ModelError: a document has no vector.
     """
-    queries, documents = (list(dict.fromkeys(own)) for own in (texts.queries, texts.documents))
+    queries, documents = list(dict.fromkeys(texts.queries)), texts.documents
     of_queries = dict(zip(queries, np.asarray(surrogate.encode_queries(queries)), strict=True))
     named = [
         ChunkedDocument(Document(str(number), text), (Chunk(0, 0, len(text), text),))
         for number, text in enumerate(documents)
     ]
-    of_documents: dict[str, Floats] = {}
+    of_documents = np.empty((len(documents), surrogate.spec.dim), dtype=np.float32)
     for found in surrogate.encode_documents(named):
         if not isinstance(found, EncodedDocument):
             raise ModelError(f"the base model gives a text of a pair no vector: {found.reason}")
-        of_documents[documents[int(found.document.doc_id)]] = found.vectors[0]
-    return (
-        np.stack([of_queries[text] for text in texts.queries]),
-        np.stack([of_documents[text] for text in texts.documents]),
-    )
+        of_documents[int(found.document.doc_id)] = found.vectors[0]
+    return np.stack([of_queries[text] for text in texts.queries]), of_documents
+
+
+def vectors_of_pairs(documents: Floats, golds: Golds) -> Floats:
+    """(pairs, dim): the document of each pair, as the mean of the vectors of its golds."""
+    found: Floats = np.stack([documents[golds.of_pair(pair)].mean(axis=0) for pair in range(len(golds.starts) - 1)])
+    return found
 
 
 def clusters_of(
     queries: Floats, documents: Floats, sources: Sequence[str], options: ClusteringOptions
 ) -> dict[str, npt.NDArray[Any]]:
-    """The clusters of pairs as arrays, for `kept`."""
+    """The clusters of pairs as arrays, for `kept`; all are (pairs, dim)."""
     found = cluster_pairs(queries, documents, options, sources)
     return {"labels": found.labels, "centroids": found.centroids}
 

@@ -21,9 +21,10 @@ import numpy as np
 
 from ctxindex.encoding import EncoderOptions, load_encoder
 from ctxindex.encoding.cde import CdeEncoder, FirstStage
-from ctxindex.encoding.cde_folder import save_cde
+from ctxindex.encoding.cde_folder import is_untrained, save_cde
 from ctxindex.encoding.cde_model import load_parts
 from ctxindex.encoding.cde_settings import FIRST_STAGE, TENSORS
+from ctxindex.encoding.checkpoint import open_checkpoint
 from ctxindex.encoding.corpus_context import sample_context
 from ctxindex.errors import ConfigError
 from ctxindex.evaluation.cache import MemoryCache
@@ -37,12 +38,21 @@ from ctxindex.training.contextual.clustering import ClusteringOptions
 from ctxindex.training.contextual.model import FIRST, TwoStageModel, parts_in
 from ctxindex.training.contextual.packing import ClusterBatchSampler, PairBatchSampler, RandomBatchSampler
 from ctxindex.training.contextual.pairs import GoldTexts, PairSampler, pairs_of, read_alone
-from ctxindex.training.contextual.surrogate import PairFilter, PairTexts, clusters_of, embed, kept, read_clusters
+from ctxindex.training.contextual.surrogate import (
+    PairFilter,
+    PairTexts,
+    clusters_of,
+    embed,
+    kept,
+    read_clusters,
+    vectors_of_pairs,
+)
 from ctxindex.training.contextual.trainer import make_pair_trainer
 from ctxindex.training.export import write_model
-from ctxindex.training.plan import ALONE, CONTEXT, NULL, TUNED, devices
+from ctxindex.training.folder import NAMED
+from ctxindex.training.plan import ALONE, CONTEXT, NULL, TUNED, base_of, devices, given
 from ctxindex.training.tuned import parts_of, write_tuned
-from ctxindex.training.workshop import Workshop, given
+from ctxindex.training.workshop import Workshop
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +77,9 @@ class ContextualWorkshop(Workshop):
         if devices() > 1:
             raise ConfigError("--method cde trains on one device: start it without torchrun or accelerate launch")
         require_pairs(self._data.sources, self._plan.schedule.documents)
-        return cde_base(self._plan.model, self._plan.contextual, self._folder.base)
+        self._named = base_of(self._plan)
+        self._folder.require_same({NAMED: self._named}, NAMED)
+        return cde_base(open_checkpoint(self._plan.model), self._plan.contextual, self._folder.base)
 
     def finished(self, ended: Ended, found: Mapping[str, Any]) -> Finetuned:
         """See `Workshop.finished`."""
@@ -137,7 +149,7 @@ class ContextualWorkshop(Workshop):
         options, schedule = self._plan.contextual, self._plan.schedule
         texts, owners = PairTexts.of(sources, pairs), [one.source for one in pairs]
         clustered = options.batches == "clusters"
-        queries = documents = np.zeros((len(pairs), 1), dtype=np.float32)
+        queries, documents = (np.zeros((len(own), 1), np.float32) for own in (texts.queries, texts.documents))
         if clustered or options.filter.rule != "none":
             queries, documents = self._embedded(texts)
         remove = PairFilter(options.filter, texts, queries, documents)
@@ -145,11 +157,12 @@ class ContextualWorkshop(Workshop):
             labels = np.unique(owners, return_inverse=True)[1].astype(np.int64)
             return RandomBatchSampler(owners, schedule.documents, schedule.seed), labels, remove
         chosen = ClusteringOptions(options.cluster_size or schedule.documents)
-        made_of = {"clusters": asdict(chosen), "sources": owners, **self._told(texts.queries, texts.documents)}
+        golds = hashlib.sha256(texts.golds.to_bytes()).hexdigest()
+        told = self._told(texts.queries, texts.documents)
         arrays = kept(
             self._folder.made / "clusters.safetensors",
-            made_of,
-            lambda: clusters_of(queries, documents, owners, chosen),
+            {"clusters": asdict(chosen), "sources": owners, "golds": golds, **told},
+            lambda: clusters_of(queries, vectors_of_pairs(documents, texts.golds), owners, chosen),
         )
         clusters = read_clusters(arrays, owners)
         return ClusterBatchSampler(clusters, schedule.documents, schedule.seed), clusters.labels, remove
@@ -174,7 +187,11 @@ class ContextualWorkshop(Workshop):
     def _told(self, *texts: Sequence[str]) -> dict[str, Any]:
         """What vectors of texts are made of."""
         said = json.dumps(texts, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        return {"base": self._encoder.spec.digest, "alone": self._alone(), "texts": hashlib.sha256(said).hexdigest()}
+        read = {
+            "alone": self._alone(),
+            "prefixes": [self._encoder.spec.query_prefix, self._encoder.spec.document_prefix],
+        }
+        return {"base": self._named, **read, "texts": hashlib.sha256(said).hexdigest()}
 
     def _surrogate(self) -> LocalEncoder:
         options = EncoderOptions(
@@ -196,9 +213,11 @@ class ContextualWorkshop(Workshop):
             own = {name.removeprefix(FIRST): one for name, one in kept_state.items() if name.startswith(FIRST)}
             transformer, heads = parts_of(first, own)
             write_model(first, transformer, heads, into / FIRST_STAGE)
-            settings = replace(settings, first_stage="", first_stage_digest="")
+            settings = settings.unnamed()
         like = load_parts(checkpoint.folder / TENSORS, checkpoint.facts, head=settings.output_head)
-        largest = max(settings.context_size, self._plan.contextual.context_size[1])
+        # What an untrained model says of its contexts is what somebody wrote there, and no model was trained with.
+        earlier = 0 if is_untrained(like, settings) else settings.context_size
+        largest = max(earlier, self._plan.contextual.context_size[1])
         save_cde(into, parts_in(kept_state, like), replace(settings, context_size=largest))
 
     def _measure(self, folder: Path) -> dict[str, list[Run]]:

@@ -15,8 +15,9 @@ from ctxindex.encoding.cde_folder import make_native_cde
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.training.batches import Draw
 from ctxindex.training.contextual.context import ContextDropout
+from ctxindex.training.contextual.objective import _left_out
 from ctxindex.training.contextual.options import ContextualOptions
-from ctxindex.training.contextual.pairs import GoldTexts, Pair, PairSampler, Sources, pairs_of
+from ctxindex.training.contextual.pairs import GoldTexts, Pair, PairSampler, Sources, Text, pairs_of
 from ctxindex.training.sampling import Question, TrainingDocument
 from ctxindex.types import Chunk, ChunkedDocument, Document
 from tests.encoding.tiny import save_sentence_transformer
@@ -51,20 +52,44 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> LocalEncoder:
     return load_encoder(str(folder / "cde"), EncoderOptions(device="cpu", anchor=4, blend=0.5))
 
 
+def nothing(numbers: Any, _: Any) -> Any:
+    """A filter that leaves nothing out."""
+    return np.zeros((len(numbers),) * 2, dtype=np.bool_)
+
+
 def sampler(encoder: LocalEncoder, options: ContextualOptions = PLAIN, windows: int = 1, **more: Any) -> PairSampler:
-    chosen: dict[str, Any] = {"remove": lambda numbers: np.zeros((len(numbers),) * 2, dtype=np.bool_), **more}
+    chosen: dict[str, Any] = {"remove": nothing, **more}
     return PairSampler(SOURCES, PAIRS, encoder, options, windows=windows, labels=LABELS, texts=TEXTS, **chosen)
+
+
+def step_where(encoder: LocalEncoder, numbers: tuple[int, ...], places: tuple[int, ...]) -> int:
+    """A step that draws these golds of its pairs."""
+    found: list[tuple[int, ...]] = []
+
+    def remove(asked: Any, drawn: Any) -> Any:
+        found.append(tuple(drawn.tolist()))
+        return nothing(asked, drawn)
+
+    watched = sampler(encoder, remove=remove)
+    for step in range(40):
+        watched.batch(Draw(step, "a", numbers, 0))
+        if found[-1] == places:
+            return step
+    raise AssertionError(f"{places} were never drawn, but {set(found)}")
 
 
 def test_every_question_is_a_pair_of_each_document() -> None:
     assert len(PAIRS) == 21
     assert PAIRS[2] == Pair("a", 0, Question("what of ships in Arles", (0, 1)))
-    assert len(TEXTS.texts) == 14  # two of the three questions have the same first gold
-    assert TEXTS.of_pair[0] == TEXTS.of_pair[2] != TEXTS.of_pair[1]
+    assert len(TEXTS.texts) == 21  # three chunks of each document, which answer something
+    golds = [TEXTS.golds.of_pair(pair).tolist() for pair in range(3)]
+    assert golds == [[0], [1], [0, 2]]
+    assert [TEXTS.texts[number] for number in golds[2]] == text_of("Arles").split("\n\n")[:2]
 
 
 def test_a_document_is_read_once_with_the_golds_of_its_pairs(encoder: LocalEncoder) -> None:
-    batch = sampler(encoder).batch(Draw(0, "a", (0, 1, 2, 4), 0))
+    step = step_where(encoder, (0, 1, 2, 4), (0, 0, 0, 0))
+    batch = sampler(encoder).batch(Draw(step, "a", (0, 1, 2, 4), 0))
     assert (batch.counts, batch.documents, batch.golds) == ((2, 1), (0, 0, 0, 1), (0, 1, 0, 0))
     assert batch.answers == ((0,), (1,), (0,), (0,))
     assert batch.positives.tolist() == [0, 1, 0, 2]
@@ -78,11 +103,59 @@ def test_a_document_is_read_once_with_the_golds_of_its_pairs(encoder: LocalEncod
     assert batch.removed.tolist()[1] == [False, True, False, False]
 
 
+def test_all_golds_of_a_question_are_its_positive_by_turns(encoder: LocalEncoder) -> None:
+    numbers = (0, 2)  # who founded Arles: the first chunk; what of its ships: the first or the second
+    first, second = (
+        sampler(encoder).batch(Draw(step_where(encoder, numbers, places), "a", numbers, 0))
+        for places in ((0, 0), (0, 1))
+    )
+    assert (first.counts, first.golds, first.answers) == ((1,), (0, 0), ((0,), (0,)))
+    assert (second.counts, second.golds, second.answers) == ((2,), (0, 1), ((0,), (0, 1)))
+    # What the first question is answered by is no negative of the second, whose own positive it is not.
+    assert second.removed.tolist() == [[True, False], [True, True]]
+    drawn = [sampler(encoder).batch(Draw(step, "a", (2,), 0)).contextual[0].reading for step in range(60)]
+    lengths = [sum(one.lengths) for one in drawn if one is not None]
+    assert 15 < lengths.count(min(lengths)) < 45
+
+
+def test_a_step_is_the_same_whenever_it_is_asked_for(encoder: LocalEncoder) -> None:
+    one, again = (sampler(encoder).batch(Draw(9, "a", (2, 5, 8), 3)) for _ in range(2))
+    assert one.context == again.context
+    for read, other in zip(one.contextual, again.contextual, strict=True):
+        assert read.reading is not None
+        assert other.reading is not None
+        assert [row.places for row in read.reading.rows] == [row.places for row in other.reading.rows]
+
+
 def test_siblings_are_read_where_they_are_told_apart(encoder: LocalEncoder) -> None:
-    batch = sampler(encoder, replace(PLAIN, insent=0.5)).batch(Draw(0, "a", (2, 4), 0))
+    step = step_where(encoder, (2, 4), (0, 0))
+    batch = sampler(encoder, replace(PLAIN, insent=0.5)).batch(Draw(step, "a", (2, 4), 0))
     assert batch.counts == (3, 3)
     assert batch.answers == ((0, 1), (2,))
     assert batch.golds == (0, 2)
+
+
+def test_siblings_that_answer_the_same_words_elsewhere_are_known(encoder: LocalEncoder) -> None:
+    def asked(place: str, *golds: int) -> TrainingDocument:
+        return TrainingDocument(document(place).source, (Question("What OF ships?", golds), Question(place, (0,))))
+
+    sources: Sources = {"a": [asked("Arles", 1), asked("Bergen", 1, 2)]}
+    pairs = pairs_of(sources)
+    chosen = PairSampler(
+        sources,
+        pairs,
+        encoder,
+        replace(PLAIN, insent=0.5),
+        windows=1,
+        labels=np.zeros(len(pairs), dtype=np.int64),
+        texts=GoldTexts.of(sources, pairs),
+        remove=nothing,
+    )
+    batch = chosen.batch(Draw(0, "a", (0, 3), 0))  # of ships, of Arles; and Bergen by its name
+    assert batch.counts == (3, 3)
+    assert batch.answers == ((1,), (0,))
+    assert batch.elsewhere == ((0, 4), (0, 5))
+    assert {(0, 4), (0, 5)} <= set(_left_out(batch))
 
 
 @settings(max_examples=25, deadline=None)
@@ -91,7 +164,8 @@ def test_a_context_is_of_the_clusters_of_its_batch(encoder: LocalEncoder, step: 
     numbers = tuple(sorted(chosen))
     batch = sampler(encoder).batch(Draw(step, "a", numbers, 7))
     drawn = [text.number for text in batch.context]
-    allowed = {int(TEXTS.of_pair[pair]) for pair in range(len(PAIRS)) if LABELS[pair] in LABELS[list(numbers)]}
+    inside = [pair for pair in range(len(PAIRS)) if LABELS[pair] in LABELS[list(numbers)]]
+    allowed = {one for pair in inside for one in TEXTS.golds.of_pair(pair).tolist()}
     assert len(set(drawn)) == len(drawn)
     assert set(drawn) <= allowed
     assert min(2, len(allowed)) <= len(drawn) <= 5
@@ -99,15 +173,16 @@ def test_a_context_is_of_the_clusters_of_its_batch(encoder: LocalEncoder, step: 
     assert [text.number for text in again.context] == drawn
 
 
-def test_dropout_takes_slots_of_the_step_and_whole_contexts_of_texts(encoder: LocalEncoder) -> None:
-    options = replace(PLAIN, context_size=(6, 6), dropout=ContextDropout(0.5, 0.5))
-    steps = [sampler(encoder, options).batch(Draw(step, "a", (0, 3, 6, 9), 0)) for step in range(40)]
-    slots = [text.bare for step in steps for text in step.context]
-    texts = [text.bare for step in steps for group in (step.queries, step.contextual) for text in group]
+def test_dropout_takes_slots_and_the_whole_context_of_a_step(encoder: LocalEncoder) -> None:
+    options = replace(PLAIN, context_size=(6, 6), dropout=ContextDropout(0.5, 0.3))
+    steps = [sampler(encoder, options).batch(Draw(step, "a", (0, 3, 6, 9), 0)) for step in range(80)]
+    without = [step for step in steps if step.queries[0].bare]
+    assert 0.15 < len(without) / len(steps) < 0.45
+    for step in steps:  # as an index is: all of it in one context, or none of it in any
+        assert len({text.bare for group in step.groups for text in group}) == 1
+    assert all(step.context == (Text(bare=True),) for step in without)
+    slots = [text.bare for step in steps if step not in without for text in step.context]
     assert 0.35 < np.mean(slots) < 0.65
-    assert 0.35 < np.mean(texts) < 0.65
-    for step in steps:  # what is read of one document is read in one context
-        assert [text.bare for text in step.contextual] == [text.bare for text in step.isolated]
     none = [text.bare for group in sampler(encoder).batch(Draw(0, "a", (0, 3), 0)).groups for text in group]
     assert not any(none)
 
@@ -115,10 +190,10 @@ def test_dropout_takes_slots_of_the_step_and_whole_contexts_of_texts(encoder: Lo
 def test_a_filter_and_what_is_known_leave_out_together(encoder: LocalEncoder) -> None:
     asked: list[list[int]] = []
 
-    def remove(numbers: Any) -> Any:
-        asked.append(list(numbers))
+    def remove(numbers: Any, places: Any) -> Any:
+        asked.extend([numbers.tolist(), places.tolist()])
         return np.triu(np.ones((len(numbers),) * 2, dtype=np.bool_), 1)
 
     batch = sampler(encoder, remove=remove).batch(Draw(0, "a", (0, 1, 4), 0))
-    assert asked == [[0, 1, 4]]
+    assert asked == [[0, 1, 4], [0, 0, 0]]
     assert batch.removed.tolist() == [[True, True, True], [False, True, True], [False, False, True]]

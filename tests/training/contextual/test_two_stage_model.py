@@ -23,9 +23,11 @@ from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.contextual.pairs import PairSampler, Text, read_alone
 from ctxindex.training.model import Reading
 from ctxindex.training.options import InsentOptions
+from ctxindex.training.parameters import choose_parameters
+from ctxindex.training.schedule import Schedule
 from ctxindex.types import EncodedDocument
 from tests.encoding.tiny import save_sentence_transformer
-from tests.training.contextual.test_pairs import LABELS, PAIRS, SOURCES, TEXTS
+from tests.training.contextual.test_pairs import LABELS, PAIRS, SOURCES, TEXTS, nothing
 
 OPTIONS = EncoderOptions(device="cpu", dtype="float32", anchor=4, blend=0.0)
 KINDS = ("frozen", "shared", "trained")
@@ -96,7 +98,7 @@ def gradients(one: Made, kind: str, **more: Any) -> dict[str, torch.Tensor]:
         windows=1,
         labels=LABELS,
         texts=TEXTS,
-        remove=lambda numbers: np.zeros((len(numbers),) * 2, dtype=np.bool_),
+        remove=nothing,
         first=None if kind == "frozen" else one.read,
     )
     one.model.zero_grad()
@@ -120,3 +122,22 @@ def test_parts_have_the_gradient_of_one_pass(made: dict[str, Made], kind: str) -
     new = ("parts.projection_weight", "parts.projection_bias", "parts.null", "parts.bias", "parts.head_2_weight")
     assert all(float(whole[name].abs().max()) > 1e-7 for name in new)
     assert any(name.startswith("first_stage.") for name in whole) is (kind == "trained")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "learning"),
+    [(Schedule(freeze_embeddings=True), "word_embeddings"), (Schedule(lora=2), "lora_")],
+)
+def test_a_schedule_is_about_both_stages(tmp_path: Path, schedule: Schedule, learning: str) -> None:
+    save_sentence_transformer(tmp_path / "bert")
+    model = Made(tmp_path, "trained").model
+    choose_parameters(model, schedule)
+    for stage in ("transformer.", "first_stage.transformer."):
+        named = {name: one.requires_grad for name, one in model.named_parameters() if name.startswith(stage)}
+        if schedule.lora:
+            assert {name for name, learns in named.items() if learns} == {name for name in named if learning in name}
+            assert any(named.values())
+        else:
+            assert [learns for name, learns in named.items() if learning in name] == [False]
+            assert sum(named.values()) == len(named) - 1
+    assert all(one.requires_grad for name, one in model.named_parameters() if name.startswith("parts."))
