@@ -29,8 +29,8 @@ from ctxindex.evaluation.datasets import open_dataset
 from ctxindex.evaluation.evaluator import Evaluator
 from ctxindex.training.data import Data, DataOptions, read_data
 from ctxindex.training.finetune import Plan, finetune
-from ctxindex.training.merging import merge_folders
 from ctxindex.training.options import InsentOptions, ObjectiveOptions, Shares
+from ctxindex.training.results.merging import merge_folders
 from recipes import train_minilm_insent as recipe
 
 MEASURED = Path(__file__).parent / "measured" / "ablations.json"

@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.contenders import CHUNK_TOKENS, load_recursive
 from benchmarks.processes import ROOT, describe_machine, resolve_dtype
 from ctxindex.encoding import Encoder, EncoderOptions, load_encoder
-from ctxindex.encoding.cde import CdeEncoder
-from ctxindex.encoding.cde_folder import make_native_cde
-from ctxindex.encoding.corpus_context import sample_context
+from ctxindex.encoding.cde.corpus_context import sample_context
+from ctxindex.encoding.cde.encoder import CdeEncoder
+from ctxindex.encoding.cde.folder import make_native_cde
 from ctxindex.types import ChunkedDocument, Document, EncodedDocument
 
 SAMPLES = ROOT / "recipes" / "data" / "contracts"

@@ -45,7 +45,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import ablations
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding import Checkpoint, load_encoder, open_checkpoint
-from ctxindex.encoding.attention import packed_attention
+from ctxindex.encoding.attention.packed import packed_attention
 from ctxindex.encoding.known_models import MINILM
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.encoding.packing import Packing
@@ -63,7 +63,7 @@ from ctxindex.training.data import Data, DataOptions, read_data
 from ctxindex.training.finetune import Plan
 from ctxindex.training.model import ContextualModel, Reading, join
 from ctxindex.training.objective import Objective
-from ctxindex.training.parameters import choose_parameters
+from ctxindex.training.running.parameters import choose_parameters
 from ctxindex.training.sampling import Limits, Sampler
 from ctxindex.training.sources import training_documents
 from recipes import train_minilm_insent as recipe

@@ -95,9 +95,9 @@ def train_ours(name: str, folder: Path, steps: int, dtype: str) -> dict[str, flo
     """Steps of our trainer."""
     from ctxindex.training.model import ContextualModel
     from ctxindex.training.objective import ObjectiveOptions
+    from ctxindex.training.running.trainer import make_trainer
     from ctxindex.training.sampling import Limits, Question, Sampler, TrainingDocument
     from ctxindex.training.schedule import Schedule
-    from ctxindex.training.trainer import make_trainer
 
     blend = 0.4 if name == "late-blend" else 0.0
     late = {"method": "late", "anchor": 64, "anchor_title": True, "blend": blend or None}

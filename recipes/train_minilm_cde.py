@@ -39,15 +39,15 @@ from ctxindex.cli.progress import choose_training
 from ctxindex.encoding import EncoderOptions, load_encoder
 from ctxindex.encoding.known_models import MINILM_INSENT
 from ctxindex.spec import ChunkerSpec
-from ctxindex.training.card import command_line, measurements, write_card
 from ctxindex.training.contextual.context import ContextDropout
 from ctxindex.training.contextual.filtering import FalseNegativeFilter
 from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.data import Data, DataOptions, read_data
 from ctxindex.training.finetune import Finetuned, Plan, finetune
 from ctxindex.training.options import InsentOptions, ObjectiveOptions
+from ctxindex.training.results.card import command_line, measurements, write_card
+from ctxindex.training.running.watching import Watching
 from ctxindex.training.schedule import Schedule
-from ctxindex.training.watching import Watching
 
 CHUNKS = ChunkerSpec("recursive", 500, "chars", 0)
 SOURCES = ("cuad-train", "medquad-train", "evinf-train", "qmsum-train")

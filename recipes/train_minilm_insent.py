@@ -33,12 +33,12 @@ from ctxindex.encoding.known_models import MINILM, find_folder
 from ctxindex.encoding.packaged import DIFFERENCE, FOLDER
 from ctxindex.encoding.trained import FILE
 from ctxindex.spec import ChunkerSpec
-from ctxindex.training.card import TRAINED_ON, command_line, write_card
 from ctxindex.training.data import DataOptions, read_data
 from ctxindex.training.finetune import Finetuned, Plan, finetune
 from ctxindex.training.options import InsentOptions, ObjectiveOptions, Shares
+from ctxindex.training.results.card import TRAINED_ON, command_line, write_card
+from ctxindex.training.running.watching import Watching
 from ctxindex.training.schedule import Schedule
-from ctxindex.training.watching import Watching
 
 CARD = Path(__file__).parent / "minilm_insent_card.md"
 """What the card says whatever was measured; `{measured}` is where that goes."""

@@ -140,5 +140,5 @@ def test_importing_the_package_and_the_facade_is_cheap() -> None:
     rooms = "import ctxindex.evaluation, ctxindex.evaluation.contextual, ctxindex.cli.eval, ctxindex.cli.evaluating"
     assert not loaded_by(rooms) & (heavy | for_evaluation)
     assert not loaded_by("import ctxindex.cli.finetune") & (heavy | for_evaluation | {"numpy"})
-    training = "import ctxindex.training.batches, ctxindex.training.insent, ctxindex.training.merging"
+    training = "import ctxindex.training.batches, ctxindex.training.insent, ctxindex.training.results.merging"
     assert not loaded_by(training) & (heavy | for_evaluation | {"safetensors"})

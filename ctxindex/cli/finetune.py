@@ -80,8 +80,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     accelerate launch -m ctxindex.cli finetune … (not tried on GPUs).
     """  # noqa: D301  # \b is click's mark for lines that are not to be wrapped
     from ctxindex.cli.finetuning import prepare, require_packages
-    from ctxindex.training.folder import TrainingFolder
     from ctxindex.training.plan import is_first
+    from ctxindex.training.running.folder import TrainingFolder
 
     out = Path(given["out"]).expanduser()
     as_json, first = given.pop("as_json"), is_first()
@@ -110,9 +110,9 @@ def command(ctx: click.Context, /, **given: Any) -> None:
 
 def _finetune(training: Training, out: Path, given: dict[str, Any], quiet: bool) -> Finetuned:
     from ctxindex.cli.progress import choose_training
-    from ctxindex.training.card import command_line, write_card
     from ctxindex.training.finetune import finetune
-    from ctxindex.training.watching import Watching
+    from ctxindex.training.results.card import command_line, write_card
+    from ctxindex.training.running.watching import Watching
 
     steps, measuring = choose_training(quiet)
     line = command_line(["ctxindex", *sys.argv[1:]])
@@ -137,8 +137,8 @@ def _finetune(training: Training, out: Path, given: dict[str, Any], quiet: bool)
 
 
 def _interrupted(out: Path) -> str:
-    from ctxindex.training.folder import PLAN, TrainingFolder
     from ctxindex.training.plan import devices
+    from ctxindex.training.running.folder import PLAN, TrainingFolder
 
     folder = TrainingFolder(out)
     if folder.ended() is not None:
@@ -186,7 +186,7 @@ def _amount(corpus: Any) -> str:
 
 def _as_json(found: Finetuned, training: Training) -> dict[str, Any]:
     from ctxindex.evaluation.report.machine import plain_json
-    from ctxindex.training.card import differences, measurements
+    from ctxindex.training.results.card import differences, measurements
 
     plan, data = training.plan, training.data
     values: dict[str, Any] = {
@@ -218,8 +218,8 @@ def _as_json(found: Finetuned, training: Training) -> dict[str, Any]:
 
 
 def _print(found: Finetuned, training: Training) -> None:
-    from ctxindex.training.card import duration, results_rows, verdict
-    from ctxindex.training.measured import few
+    from ctxindex.training.results.card import duration, results_rows, verdict
+    from ctxindex.training.results.measured import few
 
     done = "Finished before, with" if found.earlier else "Trained"
     click.echo(f"{done} {duration(found)}: {found.folder}")
@@ -242,7 +242,7 @@ def _print(found: Finetuned, training: Training) -> None:
 
 
 def _print_next(found: Finetuned, training: Training) -> None:
-    from ctxindex.training.usage import DATASET, eval_command, ingest_command
+    from ctxindex.training.results.usage import DATASET, eval_command, ingest_command
 
     model, named = str(found.folder), training.named
     documents = named.data if named.pairs else ()

@@ -140,7 +140,7 @@ def choose_watch(quiet: bool) -> EvaluationBars | EvaluationLines | None:
 
 
 class TrainingBar:
-    """Implements `ctxindex.training.watching.TrainingWatch` with a bar of steps, and a line for each measurement."""
+    """Implements `training.running.watching.TrainingWatch` with a bar of steps, and a line for each measurement."""
 
     def start(self, steps: int, done: int) -> None:
         """Draw the bar."""
@@ -178,7 +178,7 @@ def _spoken(seconds: float) -> str:
 
 
 class TrainingLines:
-    """Implements `ctxindex.training.watching.TrainingWatch` with a line every few seconds, and each measurement."""
+    """Implements `training.running.watching.TrainingWatch` with a line every few seconds, and each measurement."""
 
     def start(self, steps: int, done: int) -> None:
         """Say how much there is to do."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ctxindex.encoding.attention import NAME, register
-from ctxindex.encoding.attention_context import AttentionContext
+from ctxindex.encoding.attention.context import AttentionContext
+from ctxindex.encoding.attention.packed import NAME, register
 from ctxindex.encoding.backbones import BackboneFacts
 from ctxindex.encoding.head import build_steps
 from ctxindex.encoding.linear import speed_up

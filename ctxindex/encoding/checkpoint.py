@@ -3,7 +3,7 @@
 A name is looked up in this order: a known short name (`minilm`, `minilm-insent`), a local folder, a model on the hub.
 Weights are safetensors, and no code from a model folder is run unless the user says so. Read are the folders of
 Sentence-Transformers (`modules.json`), bare transformers folders, and those of late-interaction models (`colbert`)
-and of published CDE models (`cde_published_layout`), with what a trained model says of itself (`trained`). Whether a
+and of published CDE models (`cde.published.layout`), with what a trained model says of itself (`trained`). Whether a
 model fits a method is decided in `fitness`.
 """
 
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from ctxindex.encoding.backbones import BackboneFacts, read_backbone
-from ctxindex.encoding.cde_published_layout import PREFIXES, PublishedLayout, read_published
-from ctxindex.encoding.cde_settings import FIRST_STAGE, TENSORS, NativeCde, read_cde, require_second_stage
+from ctxindex.encoding.cde.published.layout import PREFIXES, PublishedLayout, read_published
+from ctxindex.encoding.cde.settings import FIRST_STAGE, TENSORS, NativeCde, read_cde, require_second_stage
 from ctxindex.encoding.colbert import ColbertLayout, read_colbert
 from ctxindex.encoding.known_models import (
     MINILM,

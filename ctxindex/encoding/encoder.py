@@ -20,8 +20,8 @@ from ctxindex.metering import Meter
 from ctxindex.spec import NULL_CONTEXT, EncoderSpec
 
 if TYPE_CHECKING:
-    from ctxindex.encoding.context_encoder import ContextEncoder
-    from ctxindex.encoding.corpus_context import CorpusContext
+    from ctxindex.encoding.cde.context_encoder import ContextEncoder
+    from ctxindex.encoding.cde.corpus_context import CorpusContext
     from ctxindex.encoding.local import LocalEncoder
     from ctxindex.types import ChunkedDocument, EncodedDocument, FailedDocument, FloatArray, Tokenizer
 
@@ -58,7 +58,7 @@ def as_context_encoder(encoder: Encoder) -> ContextEncoder | None:
     """The encoder, where it reads with a corpus context; None where it reads none."""
     if encoder.spec.method != "cde":
         return None
-    from ctxindex.encoding.context_encoder import ContextEncoder
+    from ctxindex.encoding.cde.context_encoder import ContextEncoder
 
     return encoder if isinstance(encoder, ContextEncoder) else None
 
@@ -93,11 +93,11 @@ def load_encoder(
 
         return LateInteractionEncoder(checkpoint, spec, options, meter)
     if checkpoint.published is not None:
-        from ctxindex.encoding.cde_published import PublishedCdeEncoder
+        from ctxindex.encoding.cde.published.encoder import PublishedCdeEncoder
 
         return PublishedCdeEncoder(checkpoint, spec, options, meter)
     if spec.method == "cde":
-        from ctxindex.encoding.cde import CdeEncoder
+        from ctxindex.encoding.cde.encoder import CdeEncoder
 
         return CdeEncoder(checkpoint, spec, options, meter)
     return LocalEncoder(checkpoint, spec, options, meter)

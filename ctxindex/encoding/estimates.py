@@ -21,8 +21,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ctxindex.encoding.cde_published_layout import FIRST, SECOND
-from ctxindex.encoding.cde_settings import TENSORS
+from ctxindex.encoding.cde.published.layout import FIRST, SECOND
+from ctxindex.encoding.cde.settings import TENSORS
 from ctxindex.encoding.checkpoint import Checkpoint
 from ctxindex.encoding.local import BATCH_TOKENS
 from ctxindex.encoding.model_files import tensor_names, weight_files

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctxindex.encoding.attention_context import AttentionContext
+from ctxindex.encoding.attention.context import AttentionContext
 from ctxindex.encoding.backbones import BackboneFacts
 from ctxindex.encoding.packing import Packing
 
@@ -29,7 +29,7 @@ class TokenStates:
     """The states that a transformer gives to the tokens of rows.
 
     Args:
-        model: the transformers model, with the attention `ctxindex.encoding.attention.NAME` where it is packable.
+        model: the transformers model, with the attention `packed.NAME` where it is packable.
         facts: what its configuration says.
         max_tokens: the longest row, unless positions are rotary.
         pad_id: id of the token that padding is made of.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxindex.chunking import load_chunker
-from ctxindex.encoding.corpus_context import sample_context
+from ctxindex.encoding.cde.corpus_context import sample_context
 from ctxindex.errors import ConfigError
 from ctxindex.evaluation.corpus import Corpus, cut
 from ctxindex.evaluation.dataset import Dataset
@@ -26,7 +26,7 @@ from ctxindex.spec import NULL_CONTEXT, SAMPLINGS
 from ctxindex.types import ChunkedDocument, Chunker, Document, FailedDocument
 
 if TYPE_CHECKING:
-    from ctxindex.encoding.context_encoder import ContextEncoder
+    from ctxindex.encoding.cde.context_encoder import ContextEncoder
 
 
 class Conditioning:

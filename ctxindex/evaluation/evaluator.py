@@ -37,7 +37,7 @@ from ctxindex.spec import ChunkerSpec
 from ctxindex.types import ChunkedDocument, Chunker
 
 if TYPE_CHECKING:
-    from ctxindex.encoding.context_encoder import ContextEncoder
+    from ctxindex.encoding.cde.context_encoder import ContextEncoder
 
 
 class Watch(Protocol):

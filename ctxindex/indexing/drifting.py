@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ctxindex.encoding.corpus_context import TooFewTextsError, document_place, sample_context
+from ctxindex.encoding.cde.corpus_context import TooFewTextsError, document_place, sample_context
 from ctxindex.indexing.freezing import FrozenContext
 from ctxindex.spec import revision
 from ctxindex.stores import Store
 from ctxindex.types import Chunk, ChunkedDocument, ContextStatus, Document, DocumentRecord
 
 if TYPE_CHECKING:
-    from ctxindex.encoding.context_encoder import ContextEncoder
+    from ctxindex.encoding.cde.context_encoder import ContextEncoder
 
 _LEAST_TEXTS = 2
 """To tell a corpus that moved from chance."""

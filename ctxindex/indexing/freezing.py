@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ctxindex.encoding.corpus_context import CorpusContext, document_place, sample_context
+from ctxindex.encoding.cde.corpus_context import CorpusContext, document_place, sample_context
 from ctxindex.errors import DocumentError, MismatchError, UsageError
 from ctxindex.loading import SkippedSource, Source
 from ctxindex.metering import Meter
@@ -32,7 +32,7 @@ from ctxindex.spec import NULL_CONTEXT, SAMPLINGS, EncoderSpec, Sampling
 from ctxindex.types import Chunk, ChunkedDocument, Chunker, Document, FailedDocument, Tokenizer
 
 if TYPE_CHECKING:
-    from ctxindex.encoding.context_encoder import ContextEncoder
+    from ctxindex.encoding.cde.context_encoder import ContextEncoder
 
 SEED = 0
 """Of the sample that a new index is made with."""

@@ -26,7 +26,7 @@ from ctxindex.stores import Store
 from ctxindex.types import Chunker, ContextStatus, DocumentRecord, FailedDocument
 
 if TYPE_CHECKING:
-    from ctxindex.encoding.context_encoder import ContextEncoder
+    from ctxindex.encoding.cde.context_encoder import ContextEncoder
     from ctxindex.encoding.local import LocalEncoder
 
 

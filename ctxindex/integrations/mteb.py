@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctxindex.chunking.chunker import load_chunker
-from ctxindex.encoding.corpus_context import sample_context
+from ctxindex.encoding.cde.corpus_context import sample_context
 from ctxindex.encoding.encoder import Encoder, as_context_encoder
 from ctxindex.errors import DocumentError, MissingDependencyError, UsageError
 from ctxindex.evaluation.cache import CODE
@@ -53,7 +53,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from mteb.types import CorpusDatasetType, QueryDatasetType, RetrievalOutputType, TopRankedDocumentsType
 
-    from ctxindex.encoding.context_encoder import ContextEncoder
+    from ctxindex.encoding.cde.context_encoder import ContextEncoder
     from ctxindex.retrieval.exact import Places
 
 _log = logging.getLogger("ctxindex")

@@ -22,10 +22,10 @@ from ctxindex.evaluation.corpus import Corpus, cut
 from ctxindex.evaluation.dataset import DatasetError
 from ctxindex.evaluation.datasets import open_dataset
 from ctxindex.loading import LoadOptions, load_documents
-from ctxindex.training.measured import FEW, asked
 from ctxindex.training.pairs.reading import open_pairs
 from ctxindex.training.pairs.split import hold_out, same_text
 from ctxindex.training.parts import NO_TOKENS, part, readable_documents, readable_queries
+from ctxindex.training.results.measured import FEW, asked
 
 if TYPE_CHECKING:
     from ctxindex.evaluation.study import Chunks

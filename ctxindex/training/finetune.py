@@ -2,7 +2,7 @@
 
     load -> train, with checkpoints -> choose how much of the change to keep -> write the folder -> measure
 
-All that a training writes stays in `training/` of its folder (`ctxindex.training.folder`). A training that was stopped
+All that a training writes stays in `training/` of its folder (`running.folder`). A training that was stopped
 goes on from its last checkpoint, under the same plan, to the same model; one that had ended is only written and
 measured; and of one that is finished the run says what was found.
 
@@ -20,9 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxindex.evaluation.evaluator import Watch
-from ctxindex.training.folder import TRAINING as TRAINING
-from ctxindex.training.folder import TrainingFolder
-from ctxindex.training.measured import to_json
 from ctxindex.training.plan import ALONE as ALONE
 from ctxindex.training.plan import CONTEXT as CONTEXT
 from ctxindex.training.plan import NULL as NULL
@@ -32,6 +29,9 @@ from ctxindex.training.plan import Finetuned as Finetuned
 from ctxindex.training.plan import Plan as Plan
 from ctxindex.training.plan import given as given
 from ctxindex.training.plan import is_first
+from ctxindex.training.results.measured import to_json
+from ctxindex.training.running.folder import TRAINING as TRAINING
+from ctxindex.training.running.folder import TrainingFolder
 from ctxindex.training.workshop import Workshop
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ctxindex.encoding.attention import NAME, register
+from ctxindex.encoding.attention.packed import NAME, register
 from ctxindex.encoding.backbone import load_transformer
 from ctxindex.encoding.modules import DenseLayer, Layer, LayerNormLayer
 from ctxindex.encoding.rows import Row
@@ -29,7 +29,7 @@ from ctxindex.training.insent import Vectors
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ctxindex.encoding.attention_context import AttentionContext
+    from ctxindex.encoding.attention.context import AttentionContext
     from ctxindex.encoding.checkpoint import Checkpoint
     from ctxindex.encoding.local import LocalEncoder
     from ctxindex.training.memory import Memory

@@ -14,8 +14,8 @@ from ctxindex.encoding.options import EncoderOptions
 from ctxindex.evaluation.results import Run
 from ctxindex.spec import ChunkerSpec, EncoderSpec
 from ctxindex.training.contextual.options import ContextualOptions
-from ctxindex.training.folder import NAMED
 from ctxindex.training.options import ObjectiveOptions, Shares
+from ctxindex.training.running.folder import NAMED
 from ctxindex.training.schedule import Schedule
 
 if TYPE_CHECKING:

@@ -23,16 +23,16 @@ from ctxindex.evaluation.configuration import Configuration
 from ctxindex.evaluation.evaluator import Evaluator, Watch
 from ctxindex.evaluation.results import Run
 from ctxindex.training.context import require_alone, require_memory
-from ctxindex.training.folder import Ended, TrainingFolder
-from ctxindex.training.lora import merged_state
-from ctxindex.training.measured import METRIC, from_json, least_share, mean_of
-from ctxindex.training.merging import merge_states
 from ctxindex.training.model import ContextualModel
-from ctxindex.training.parameters import choose_parameters
 from ctxindex.training.plan import ALONE, CONTEXT, OWN, TUNED, Finetuned, Plan, described, devices, given, is_first
+from ctxindex.training.results.measured import METRIC, from_json, least_share, mean_of
+from ctxindex.training.results.merging import merge_states
+from ctxindex.training.results.tuned import require_same, write_tuned
+from ctxindex.training.running.folder import Ended, TrainingFolder
+from ctxindex.training.running.lora import merged_state
+from ctxindex.training.running.parameters import choose_parameters
+from ctxindex.training.running.trainer import ContextualTrainer, make_trainer, precision_of
 from ctxindex.training.sampling import Limits, Sampler
-from ctxindex.training.trainer import ContextualTrainer, make_trainer, precision_of
-from ctxindex.training.tuned import require_same, write_tuned
 
 if TYPE_CHECKING:
     import torch

@@ -24,8 +24,8 @@ from ctxindex.training.finetune import Finetuned, Plan
 from ctxindex.training.options import ANCHOR, BLEND, ISOLATED, InsentOptions, ObjectiveOptions, Shares
 from ctxindex.training.schedule import Schedule
 from tests.encoding.tiny import save_sentence_transformer
+from tests.training.results.test_card import HISTORY, runs_of
 from tests.training.sets import PLACES, pair, write_beir, write_documents, write_jsonl, write_set
-from tests.training.test_card import HISTORY, runs_of
 
 _ALL = (
     "--epochs 3 --steps 7 --documents 2 --document-windows 5 --queries 6 --clozes 3 --learning-rate 1e-4 --warmup "

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ctxindex.encoding.cde_folder import make_native_cde
-from ctxindex.encoding.cde_settings import NativeCde
+from ctxindex.encoding.cde.folder import make_native_cde
+from ctxindex.encoding.cde.settings import NativeCde
 from ctxindex.errors import ConfigError
 from ctxindex.training import finetune as finetuning
 from ctxindex.training.contextual.context import ContextDropout

@@ -39,7 +39,7 @@ def test_an_interruption_says_how_to_go_on(
     def meanwhile(call: dict[str, Any]) -> None:
         (call["out"] / "training" / "checkpoints" / "checkpoint-100").mkdir(parents=True)
         if saved:
-            monkeypatch.setattr("ctxindex.training.checkpoints.is_complete", lambda *_: True)
+            monkeypatch.setattr("ctxindex.training.running.checkpoints.is_complete", lambda *_: True)
         raise KeyboardInterrupt
 
     asked.meanwhile = meanwhile

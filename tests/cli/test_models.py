@@ -15,13 +15,13 @@ from click.testing import CliRunner
 from ctxindex.cli import cli
 from ctxindex.cli.options import SectionedCommand, new_model_option
 from ctxindex.encoding import packaged
-from ctxindex.encoding.cde_folder import make_native_cde
-from ctxindex.encoding.cde_settings import NativeCde
+from ctxindex.encoding.cde.folder import make_native_cde
+from ctxindex.encoding.cde.settings import NativeCde
 from ctxindex.encoding.trained import TrainedSettings, write_settings
 from tests.cli.command_line import answer, run
+from tests.encoding.cde.tiny_cde import save_published
 from tests.encoding.test_colbert import PYLATE, pylate
 from tests.encoding.tiny import save_sentence_transformer
-from tests.encoding.tiny_cde import save_published
 
 
 def test_the_list_says_what_is_here(tmp_path: Path) -> None:

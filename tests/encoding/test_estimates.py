@@ -11,12 +11,12 @@ import pytest
 from safetensors.torch import load_file
 
 from ctxindex.encoding import open_checkpoint
-from ctxindex.encoding.cde_folder import make_native_cde
-from ctxindex.encoding.cde_settings import NativeCde
+from ctxindex.encoding.cde.folder import make_native_cde
+from ctxindex.encoding.cde.settings import NativeCde
 from ctxindex.encoding.estimates import estimate
 from ctxindex.encoding.trained import TrainedSettings, write_settings
+from tests.encoding.cde.tiny_cde import CONTEXT, SOFT, save_published
 from tests.encoding.tiny import HIDDEN, save_sentence_transformer
-from tests.encoding.tiny_cde import CONTEXT, SOFT, save_published
 
 WINDOW = {"bert": 128, "published": 64}
 BESIDE_PROJECTION = HIDDEN + 2

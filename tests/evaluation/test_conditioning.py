@@ -11,10 +11,10 @@ import pytest
 
 from ctxindex import Index
 from ctxindex.encoding import EncoderOptions, load_encoder
-from ctxindex.encoding.cde import CdeEncoder
-from ctxindex.encoding.cde_folder import make_native_cde
-from ctxindex.encoding.cde_settings import NativeCde
-from ctxindex.encoding.corpus_context import sample_context
+from ctxindex.encoding.cde.corpus_context import sample_context
+from ctxindex.encoding.cde.encoder import CdeEncoder
+from ctxindex.encoding.cde.folder import make_native_cde
+from ctxindex.encoding.cde.settings import NativeCde
 from ctxindex.errors import ConfigError
 from ctxindex.evaluation import Corpus, Run, parse_configurations
 from ctxindex.evaluation.cache import DiskCache, key_of
@@ -23,8 +23,8 @@ from ctxindex.spec import SAMPLINGS
 from ctxindex.types import ChunkedDocument, EncodedDocument
 from tests.cli.command_line import answer
 from tests.cli.command_line import run as command
+from tests.encoding.cde.tiny_cde import save_published
 from tests.encoding.tiny import save_sentence_transformer
-from tests.encoding.tiny_cde import save_published
 from tests.evaluation.builders import people
 
 SIZE = 3

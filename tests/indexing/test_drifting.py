@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ctxindex import Index
-from ctxindex.encoding.cde_folder import make_native_cde
-from ctxindex.encoding.cde_settings import NativeCde
+from ctxindex.encoding.cde.folder import make_native_cde
+from ctxindex.encoding.cde.settings import NativeCde
 from ctxindex.errors import UsageError
 from ctxindex.types import ContextStatus
 from tests.cli.command_line import answer, run

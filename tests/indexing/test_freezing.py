@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from ctxindex import Index
-from ctxindex.encoding.cde import CdeEncoder
-from ctxindex.encoding.cde_folder import make_native_cde
-from ctxindex.encoding.cde_settings import NativeCde
-from ctxindex.encoding.corpus_context import CorpusContext
+from ctxindex.encoding.cde.corpus_context import CorpusContext
+from ctxindex.encoding.cde.encoder import CdeEncoder
+from ctxindex.encoding.cde.folder import make_native_cde
+from ctxindex.encoding.cde.settings import NativeCde
 from ctxindex.errors import ConfigError, MismatchError, UsageError
 from ctxindex.indexing.freezing import FrozenContext, SampledChunk, thaw_context
 from ctxindex.types import StoredChunk
+from tests.encoding.cde.tiny_cde import CONTEXT, save_published
 from tests.encoding.tiny import save_sentence_transformer
-from tests.encoding.tiny_cde import CONTEXT, save_published
 
 STORES = ("lancedb", "qdrant")
 SIZE = 3

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from ctxindex.encoding import EncoderOptions, load_encoder
-from ctxindex.encoding.cde import CdeEncoder
-from ctxindex.encoding.cde_folder import make_native_cde
-from ctxindex.encoding.cde_settings import NativeCde
-from ctxindex.encoding.corpus_context import sample_context
+from ctxindex.encoding.cde.corpus_context import sample_context
+from ctxindex.encoding.cde.encoder import CdeEncoder
+from ctxindex.encoding.cde.folder import make_native_cde
+from ctxindex.encoding.cde.settings import NativeCde
 from ctxindex.encoding.encoder import Encoder
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.errors import UsageError
 from ctxindex.integrations.mteb import MtebSearch
+from tests.encoding.cde.tiny_cde import save_published
 from tests.encoding.stand_in import chunked
 from tests.encoding.tiny import save_sentence_transformer
-from tests.encoding.tiny_cde import save_published
 from tests.integrations.in_memory import corpus_of
 from tests.integrations.test_mteb import NAPOLEON, QUESTIONS, Found, encoded, expected_scores, require_same, search
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from ctxindex.encoding import EncoderOptions, load_encoder
-from ctxindex.encoding.cde_published import PublishedCdeEncoder
+from ctxindex.encoding.cde.published.encoder import PublishedCdeEncoder
 from ctxindex.types import EncodedDocument
 from tests.encoding.stand_in import chunked
 

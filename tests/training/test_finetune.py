@@ -19,11 +19,11 @@ from ctxindex.evaluation.results import Run
 from ctxindex.training import workshop as module
 from ctxindex.training.data import Data
 from ctxindex.training.finetune import ALONE, CONTEXT, OWN, TUNED, given
-from ctxindex.training.folder import TUNED as WEIGHTS
-from ctxindex.training.folder import TrainingFolder
-from ctxindex.training.measured import mean_of
 from ctxindex.training.options import ObjectiveOptions, Shares
-from ctxindex.training.trainer import ContextualTrainer
+from ctxindex.training.results.measured import mean_of
+from ctxindex.training.running.folder import TUNED as WEIGHTS
+from ctxindex.training.running.folder import TrainingFolder
+from ctxindex.training.running.trainer import ContextualTrainer
 from tests.training.runs import QUICK, plan_of, trained, weights
 
 

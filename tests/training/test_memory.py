@@ -15,9 +15,9 @@ from ctxindex.errors import ConfigError
 from ctxindex.training.batches import Draw
 from ctxindex.training.context import require_memory
 from ctxindex.training.insent import InsentOptions, Vectors
-from ctxindex.training.lora import merged_state
 from ctxindex.training.memory import Memory
 from ctxindex.training.objective import Objective, ObjectiveOptions
+from ctxindex.training.running.lora import merged_state
 from ctxindex.training.sampling import Limits, Origin, Question, Sampler, Shares
 from tests.encoding.test_colbert import PYLATE, pylate
 from tests.training.toys import documents, loaded, tiny_model

@@ -16,9 +16,9 @@ from transformers import TrainerCallback
 from ctxindex.training.gathering import gather_others
 from ctxindex.training.insent import InsentOptions, Vectors
 from ctxindex.training.objective import ObjectiveOptions
+from ctxindex.training.running.trainer import make_trainer
 from ctxindex.training.sampling import Answers, Limits, Sampler, Shares
 from ctxindex.training.schedule import Schedule
-from ctxindex.training.trainer import make_trainer
 from tests.training.toys import documents, tiny_model
 
 OPTIONS: dict[str, Any] = {"blend": 0.3, "anchor": 8}

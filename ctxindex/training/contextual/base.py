@@ -16,8 +16,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctxindex.encoding.cde_folder import make_native_cde
-from ctxindex.encoding.cde_settings import NativeCde, require_second_stage
+from ctxindex.encoding.cde.folder import make_native_cde
+from ctxindex.encoding.cde.settings import NativeCde, require_second_stage
 from ctxindex.encoding.checkpoint import open_checkpoint
 from ctxindex.encoding.fitness import require_base
 from ctxindex.encoding.model_files import read_object

@@ -1,6 +1,6 @@
 """The network of a native CDE model in training: both stages, and what stands between them, with their graph.
 
-It goes the way of inference (`ctxindex.encoding.cde`): the mean states of the first stage are projected to context
+It goes the way of inference (`encoding.cde.encoder`): the mean states of the first stage are projected to context
 tokens, each layer of the second stage makes keys and values of them, and rows are read in their presence. A text that
 is `bare` is read with the null vector as its only context token, which is what a text without any context is in use; so
 what a step reads is read in two contexts at most, however many texts have lost theirs.
@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ctxindex.encoding.attention_context import AttentionContext
-from ctxindex.encoding.cde_model import ContextParts, layer_numbers, load_parts, read_layers
-from ctxindex.encoding.cde_settings import TENSORS
+from ctxindex.encoding.attention.context import AttentionContext
+from ctxindex.encoding.cde.model import ContextParts, layer_numbers, load_parts, read_layers
+from ctxindex.encoding.cde.settings import TENSORS
 from ctxindex.training.model import ContextualModel, Reading, join
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ctxindex.encoding.cde import CdeEncoder, FirstStage
+    from ctxindex.encoding.cde.encoder import CdeEncoder, FirstStage
     from ctxindex.encoding.checkpoint import Checkpoint
     from ctxindex.training.contextual.pairs import Text
     from ctxindex.types import FloatArray

@@ -103,7 +103,7 @@ class PairBatchSampler(ABC):
         return Epoch(tuple(tuple(batches[one].tolist()) for one in order), tuple(tails))
 
     def draws(self) -> Iterator[Draw]:
-        """Batches without end, epoch after epoch, as the loop of `ctxindex.training.trainer` takes them.
+        """Batches without end, epoch after epoch, as the loop of `ctxindex.training.running.trainer` takes them.
 
         The `documents` of a draw are the numbers of its pairs, counted over all sources.
         """

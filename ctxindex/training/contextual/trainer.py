@@ -1,4 +1,4 @@
-"""The loop of a contextual training: that of `ctxindex.training.trainer`, over batches of pairs.
+"""The loop of a contextual training: that of `ctxindex.training.running.trainer`, over batches of pairs.
 
 What the base does not have (the projection, the null vector, an output head) learns faster than what it has: it begins
 next to nowhere, and the base is to stay near where it was. The biases of context scores have a rate of their own: a
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ctxindex.errors import MissingDependencyError
 from ctxindex.training.contextual.model import BIAS, PARTS
 from ctxindex.training.contextual.objective import ContextualObjective
-from ctxindex.training.trainer import ContextualTrainer, Validate, arguments_of, callbacks_of
+from ctxindex.training.running.trainer import ContextualTrainer, Validate, arguments_of, callbacks_of
 
 if TYPE_CHECKING:
     import torch

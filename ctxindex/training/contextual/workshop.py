@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctxindex.encoding import EncoderOptions, load_encoder
-from ctxindex.encoding.cde import CdeEncoder, FirstStage
-from ctxindex.encoding.cde_folder import is_untrained, save_cde
-from ctxindex.encoding.cde_model import load_parts
-from ctxindex.encoding.cde_settings import FIRST_STAGE, TENSORS
+from ctxindex.encoding.cde.corpus_context import sample_context
+from ctxindex.encoding.cde.encoder import CdeEncoder, FirstStage
+from ctxindex.encoding.cde.folder import is_untrained, save_cde
+from ctxindex.encoding.cde.model import load_parts
+from ctxindex.encoding.cde.settings import FIRST_STAGE, TENSORS
 from ctxindex.encoding.checkpoint import open_checkpoint
-from ctxindex.encoding.corpus_context import sample_context
 from ctxindex.errors import ConfigError
 from ctxindex.evaluation.cache import MemoryCache
 from ctxindex.evaluation.configuration import Configuration
@@ -48,10 +48,10 @@ from ctxindex.training.contextual.surrogate import (
     vectors_of_pairs,
 )
 from ctxindex.training.contextual.trainer import make_pair_trainer
-from ctxindex.training.export import write_model
-from ctxindex.training.folder import NAMED
 from ctxindex.training.plan import ALONE, CONTEXT, NULL, TUNED, base_of, devices, given
-from ctxindex.training.tuned import parts_of, write_tuned
+from ctxindex.training.results.export import write_model
+from ctxindex.training.results.tuned import parts_of, write_tuned
+from ctxindex.training.running.folder import NAMED
 from ctxindex.training.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ if TYPE_CHECKING:
     from ctxindex.encoding.local import LocalEncoder
     from ctxindex.evaluation.results import Run
     from ctxindex.training.contextual.pairs import Pair, Sources
-    from ctxindex.training.folder import Ended
     from ctxindex.training.plan import Finetuned
-    from ctxindex.training.trainer import ContextualTrainer
+    from ctxindex.training.running.folder import Ended
+    from ctxindex.training.running.trainer import ContextualTrainer
     from ctxindex.types import FloatArray
 
     State = Mapping[str, torch.Tensor]

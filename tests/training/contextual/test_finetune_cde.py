@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
-from ctxindex.encoding.cde import CdeEncoder
-from ctxindex.encoding.cde_folder import make_native_cde
-from ctxindex.encoding.cde_settings import NativeCde
+from ctxindex.encoding.cde.encoder import CdeEncoder
+from ctxindex.encoding.cde.folder import make_native_cde
+from ctxindex.encoding.cde.settings import NativeCde
 from ctxindex.errors import ConfigError, ModelError
 from ctxindex.training.context import in_context
 from ctxindex.training.contextual.base import as_cde, cde_base, require_trainable

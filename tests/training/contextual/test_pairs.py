@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxindex.encoding import EncoderOptions, load_encoder
-from ctxindex.encoding.cde_folder import make_native_cde
+from ctxindex.encoding.cde.folder import make_native_cde
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.training.batches import Draw
 from ctxindex.training.contextual.context import ContextDropout

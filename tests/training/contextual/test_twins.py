@@ -12,8 +12,8 @@ import torch
 import transformers
 
 from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
-from ctxindex.encoding.cde import CdeEncoder, FirstStage
-from ctxindex.encoding.cde_folder import make_native_cde
+from ctxindex.encoding.cde.encoder import CdeEncoder, FirstStage
+from ctxindex.encoding.cde.folder import make_native_cde
 from ctxindex.metering import Meter
 from ctxindex.training.contextual.contrastive import contrastive_loss
 from ctxindex.training.contextual.gradient_cache import ContextualBatch, TwoStageGradient

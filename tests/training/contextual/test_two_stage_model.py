@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
-from ctxindex.encoding.cde import CdeEncoder, FirstStage
-from ctxindex.encoding.cde_folder import make_native_cde
-from ctxindex.encoding.cde_settings import NativeCde
+from ctxindex.encoding.cde.encoder import CdeEncoder, FirstStage
+from ctxindex.encoding.cde.folder import make_native_cde
+from ctxindex.encoding.cde.settings import NativeCde
 from ctxindex.metering import Meter
 from ctxindex.training.batches import Draw
 from ctxindex.training.contextual.context import ContextDropout
@@ -23,7 +23,7 @@ from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.contextual.pairs import PairSampler, Text, read_alone
 from ctxindex.training.model import Reading
 from ctxindex.training.options import InsentOptions
-from ctxindex.training.parameters import choose_parameters
+from ctxindex.training.running.parameters import choose_parameters
 from ctxindex.training.schedule import Schedule
 from ctxindex.types import EncodedDocument
 from tests.encoding.tiny import save_sentence_transformer
