@@ -4,7 +4,7 @@ python benchmarks/results.py ../shared/data        (make results)
 python benchmarks/results.py ../shared/data --only late,model=minilm-insent
 
 Runs `ctxindex eval` as a user would, so vectors are kept between runs and an interrupted one goes on. What
-`seeds.py`, `ablations.py`, `gate.py`, `train.py` and `late_interaction_blend.py` measured is read from
+`seeds.py`, `ablations.py`, `gate.py`, `cde_rows.py`, `train.py` and `late_interaction_blend.py` measured is read from
 `benchmarks/measured`, where it is there.
 """
 
@@ -89,6 +89,7 @@ _SEEDS = (
 EXPERIMENTS = {
     "ablations": "## What each part of the training is worth (nDCG@10)",
     "gate": "## In one pass: a learnt gate, a mask (nDCG@10)",
+    "cde": "## In the context of a corpus (nDCG@10)",
 }
 """Files of `MEASURED` that hold a table of nDCG@10, and what stands above it."""
 _BLEND = (

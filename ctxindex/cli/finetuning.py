@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from ctxindex.encoding.checkpoint import Checkpoint
     from ctxindex.evaluation.study import Chunks
     from ctxindex.spec import EncoderSpec
-    from ctxindex.training.finetune import Plan
     from ctxindex.training.options import ObjectiveOptions, Shares
+    from ctxindex.training.plan import Plan
 
 _STDIN = "-"
 
@@ -83,9 +83,7 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     Raises:
         CtxIndexError: something cannot be used as it is; the message says what to do.
     """
-    from ctxindex.training.contextual.base import as_cde, require_pairs
-    from ctxindex.training.finetune import Plan
-    from ctxindex.training.plan import devices
+    from ctxindex.training.plan import Plan, devices
 
     settings = Settings({name: given[name] for name in SETTINGS if name in given})
     options = IndexOptions(**{name: settings.get(name) for name in IndexOptions.names()})
@@ -95,6 +93,8 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     checkpoint = open_checkpoint(options.model_name, trust_remote_code=trusted)
     contextual = _contextual(values, options, checkpoint)
     if contextual is not None:
+        from ctxindex.training.contextual.base import as_cde
+
         values, checkpoint = with_contextual_defaults(values), as_cde(checkpoint)
     schedule = schedule_of(values)
     named = _named(given, settings, out, schedule.seed)
@@ -113,6 +113,8 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     if contextual is None:
         data.require(schedule.documents)
     else:
+        from ctxindex.training.contextual.base import require_pairs
+
         require_pairs(data.sources, schedule.documents)
     _warn_of_idle(schedule, shares, data)
     if schedule.evaluate_every and not data.held:
