@@ -148,7 +148,7 @@ def _interrupted(out: Path) -> str:
     if folder.last_checkpoint(devices()) is not None:
         return f"Interrupted. The same command with --resume goes on from the last checkpoint in {out}."
     if not (folder.path / PLAN).is_file():
-        return "Interrupted before training began; nothing was written."
+        return "Interrupted before training began: the same command begins anew."
     return (
         "Interrupted before the first checkpoint (there is one after as many steps as --save-every or "
         "--evaluate-every says): the same command with --resume begins anew."
@@ -248,4 +248,4 @@ def _print_next(found: Finetuned, training: Training) -> None:
     documents = named.data if named.pairs else ()
     dataset = named.validation[0] if named.validation else DATASET
     click.echo(f"\nNext: {ingest_command(model, training.plan, documents, training.loading_flags)}")
-    click.echo(f"      {eval_command(model, training.plan, dataset, trained=training.trained)}")
+    click.echo(f"      {eval_command(model, training.plan, dataset, context=training.context)}")

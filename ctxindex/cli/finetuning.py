@@ -26,6 +26,7 @@ from ctxindex.loading.values import DEFAULT_MAX_CHARS
 from ctxindex.training.context import in_context, require_alone, require_memory
 from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.data import Data, DataOptions, read_data
+from ctxindex.training.results.usage import base_in_context
 from ctxindex.training.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Training:
         device: where.
         threads: of the CPU.
         loading_flags: how files became documents, to be repeated in the next command.
-        trained: whether the base says of itself how it is read in context.
+        context: how the base is read in context, as `eval` writes configurations.
     """
 
     plan: Plan
@@ -60,7 +61,7 @@ class Training:
     device: str
     threads: int | None
     loading_flags: tuple[str, ...] = ()
-    trained: bool = False
+    context: str | None = None
 
 
 def require_packages(given: Mapping[str, Any]) -> None:
@@ -90,7 +91,7 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     device, threads, trusted = settings.get("device", "auto"), settings.get("threads"), given["trust_remote_code"]
     values = dict(given)
     objective, shares, merge = objective_of(values), shares_of(values), parse_merge(given["merge"])
-    checkpoint = open_checkpoint(options.model_name, trust_remote_code=trusted)
+    checkpoint = base = open_checkpoint(options.model_name, trust_remote_code=trusted)
     contextual = _contextual(values, options, checkpoint)
     if contextual is not None:
         from ctxindex.training.contextual.base import as_cde
@@ -130,8 +131,7 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
         merge=merge,
         contextual=contextual or ContextualOptions(),
     )
-    trained = checkpoint.trained is not None and checkpoint.trained.method == encoder.method
-    return Training(plan, data, named, device, threads, chosen_loading(given), trained)
+    return Training(plan, data, named, device, threads, chosen_loading(given), base_in_context(base, encoder))
 
 
 def _contextual(given: dict[str, Any], options: IndexOptions, checkpoint: Checkpoint) -> ContextualOptions | None:

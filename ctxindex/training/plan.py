@@ -128,6 +128,7 @@ def described(plan: Plan, data: Data, spec: EncoderSpec, precision: str) -> dict
         del found["schedule"][name]
     if spec.method == "cde":
         found[NAMED] = base_of(plan)
+        found["contextual"]["context_bias_init"] = plan.contextual.context_bias
     else:
         del found["contextual"]
     for role in ("sources", "held", "replay"):

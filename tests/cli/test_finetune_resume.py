@@ -38,6 +38,7 @@ def test_an_interruption_says_how_to_go_on(
 ) -> None:
     def meanwhile(call: dict[str, Any]) -> None:
         (call["out"] / "training" / "checkpoints" / "checkpoint-100").mkdir(parents=True)
+        (call["out"] / "training" / "plan.json").write_text("{}", encoding="utf-8")
         if saved:
             monkeypatch.setattr("ctxindex.training.running.checkpoints.is_complete", lambda *_: True)
         raise KeyboardInterrupt
@@ -47,6 +48,19 @@ def test_an_interruption_says_how_to_go_on(
     assert result.exit_code == INTERRUPTED
     assert "--resume" in result.stderr
     assert ("goes on from the last checkpoint" in result.stderr) == saved
+
+
+def test_an_interruption_before_training_leaves_nothing_to_go_on_with(
+    work: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ctxindex.cli.finetuning.read_data", interrupted)
+    result = run("towns", "--out", "tuned", *CHUNKS)
+    assert result.exit_code == INTERRUPTED
+    assert result.stderr.strip() == "Interrupted before training began: the same command begins anew."
+    assert not (work / "tuned").exists()
 
 
 def test_a_folder_in_use_is_told_before_anything_is_read(work: Path, asked: Asked) -> None:

@@ -21,7 +21,7 @@ from ctxindex.evaluation.report import words
 from ctxindex.evaluation.results import METRICS, Estimate, Run
 from ctxindex.evaluation.significance import interval
 from ctxindex.training.plan import NULL, given
-from ctxindex.training.results.measured import METRIC
+from ctxindex.training.results.measured import METRIC, few
 from ctxindex.training.results.usage import ingest_command, search_command
 
 if TYPE_CHECKING:
@@ -107,13 +107,17 @@ def results_rows(runs: Runs) -> list[tuple[str, ...]]:
 
 
 def verdict(runs: Runs) -> str:
-    """What to say where the tuned model is not ahead of its base; nothing where it is, on any of the corpora."""
-    differences = gains(runs).values()
-    if any(one.low > 0 for one in differences):
+    """What to say where the tuned model is behind its base in a corpus, or ahead of it in none; else nothing."""
+    differences, tuned = gains(runs), list(runs.values())[-1]
+    if few([run.corpus for run in tuned]):
+        return "Too few documents are held out to tell the tuned model from its base."
+    help_ = "more documents, --hold, --replay or --merge may help"
+    if less := [name for name, one in differences.items() if one.high < 0]:
+        where = "" if len(less) == len(differences) else f" in {', '.join(less)}"
+        return f"The tuned model finds less than its base{where}: {help_}."
+    if any(one.low > 0 for one in differences.values()):
         return ""
-    less = all(one.high < 0 for one in differences)
-    found = "finds less than its base" if less else "is not told from its base by these documents"
-    return f"The tuned model {found}: more documents, --hold, --replay or --merge may help."
+    return f"The tuned model is not told from its base by these documents: {help_}."
 
 
 def _estimate(value: Estimate, run: Run, *, signed: bool = False) -> str:

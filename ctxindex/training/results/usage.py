@@ -13,13 +13,16 @@ from ctxindex.indexing.options import IndexOptions
 from ctxindex.training.plan import given
 
 if TYPE_CHECKING:
+    from ctxindex.encoding.checkpoint import Checkpoint
+    from ctxindex.encoding.options import EncoderOptions
     from ctxindex.spec import ChunkerSpec
     from ctxindex.training.plan import Plan
 
 DOCUMENTS, DATASET = "DOCS", "OTHER-SET"
 """What stands in a command where nobody has named any."""
 
-_NOT_OF_A_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+_NOT_OF_A_NAME, _UNDERSCORES = re.compile(r"[^A-Za-z0-9_.-]+"), re.compile(r"__+")
+_LONGEST = 64
 
 
 def ingest_command(model: str, plan: Plan, documents: Iterable[str] = (), options: Iterable[str] = ()) -> str:
@@ -43,25 +46,39 @@ def search_command(model: str) -> str:
     return f"ctxindex search 'your question' {_index(model)}"
 
 
-def eval_command(model: str, plan: Plan, dataset: str = DATASET, *, trained: bool = False) -> str:
+def eval_command(model: str, plan: Plan, dataset: str = DATASET, *, context: str | None) -> str:
     """Compare with the base: each chunk alone, and in context.
 
     Args:
         model: the folder of the model.
         plan: what was trained.
         dataset: what is asked.
-        trained: whether the base says of itself how it is read in context.
+        context: how the base is read in context; see `base_in_context`.
     """
-    method = plan.encoder.method
-    flags = chunk_flags(plan.chunker)
-    # A late-interaction model reads no chunk alone, and an ordinary model has no corpus context.
-    alone = [] if method == "late-interaction" else ["independent"]
-    chosen = {name: value for name, value in given(plan.encoder).items() if name != "force_mean" or value}
-    context = method if trained else Configuration(_of_base(plan), settings=chosen).name
-    first, *more = [*alone, context, f"model={model}"]
-    compared = " ".join(f"--compare {shlex.quote(one)}" for one in more if one is not None)
+    # A late-interaction model reads no chunk alone.
+    alone = [] if plan.encoder.method == "late-interaction" else ["independent"]
+    first, *more = [*alone, *([] if context is None else [context]), f"model={model}"]
+    compared = " ".join(f"--compare {shlex.quote(one)}" for one in more)
     parts = [f"ctxindex eval {shlex.quote(dataset)} --model {shlex.quote(plan.model)} --method {first}", compared]
-    return " ".join([*parts, *flags])
+    return " ".join([*parts, *chunk_flags(plan.chunker)])
+
+
+def base_in_context(checkpoint: Checkpoint, options: EncoderOptions) -> str | None:
+    """How a base is read in context, as `eval` writes configurations; None where it is not.
+
+    Args:
+        checkpoint: the base, as it was named.
+        options: how the tuned model is read.
+    """
+    method = options.method
+    if method == "cde" and checkpoint.cde is None:
+        if options.windows == "chunk":
+            return None  # without a corpus it would read each chunk alone
+        method = "late"
+    if checkpoint.trained is not None and checkpoint.trained.method == method:
+        return method
+    chosen = {name: value for name, value in given(options).items() if name != "force_mean" or value}
+    return Configuration(method, settings=chosen).name
 
 
 def chunk_flags(spec: ChunkerSpec) -> list[str]:
@@ -73,11 +90,8 @@ def chunk_flags(spec: ChunkerSpec) -> list[str]:
     ]
 
 
-def _of_base(plan: Plan) -> str | None:
-    return "late" if plan.encoder.method == "cde" else plan.encoder.method
-
-
 def _index(model: str) -> str:
     """A name of an index, after the folder."""
     name = _NOT_OF_A_NAME.sub("-", Path(model).resolve().name).lstrip(".-")
-    return f"--index {name or 'tuned'}"
+    # Two underscores are for generations of an index.
+    return f"--index {_UNDERSCORES.sub('_', name)[:_LONGEST] or 'tuned'}"

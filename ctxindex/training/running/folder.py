@@ -16,12 +16,14 @@ written and measured. A run that goes on does only what is not done yet. Importi
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +45,10 @@ _DATA = ("sources", "held", "replay")
 _NAMED = 5
 """How many differences a message names."""
 
-_GIVEN = {"schedule", "encoder", "objective", "objective.insent"}
 _CALLED = {
     "schedule.windows": "--document-windows",
     "objective.insent.lambda_seq": "--lambda",
+    "objective.insent.mask_positives": "--punish-positives",
     "shares.titles": "--withhold-titles",
     "shares.contextual": "--skip-contextual",
     "shares.isolated": "--skip-isolated",
@@ -54,8 +56,29 @@ _CALLED = {
     "chunker.size": "--chunk-size",
     "chunker.unit": "--chunk-unit",
     "chunker.overlap": "--chunk-overlap",
+    "encoder.dim": "--dims",
+    "encoder.overlap": "--window-overlap",
+    "contextual.context_bias_init": "--context-bias",
+    "contextual.dropout.row": "--context-dropout",
+    "contextual.filter.rule": "--filter",
+    "contextual.filter.margin": "--filter-margin",
 }
 """Flags that are called otherwise than what they decide."""
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
+_OF_SYSTEM = re.compile(r"\(os error (\d+)\)")
+_OF_TORCH = re.compile(r"PytorchStreamWriter failed|enforce fail at inline_container")
+
+_GIVEN = {
+    "schedule": "epochs steps documents queries clozes learning_rate warmup weight_decay gather_negatives lora "
+    "freeze_embeddings evaluate_every seed",
+    "objective": "hold distil cross_batch_memory",
+    "objective.insent": "tau average",
+    "encoder": "method anchor anchor_title blend isolated join pooling windows owner max_tokens force_mean pool_factor "
+    "skiplist",
+    "contextual": "batches cluster_size context_size first_stage insent",
+}
+"""What has a flag of its own name, by the group that it stands in."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +143,11 @@ class TrainingFolder:
         other = [name for name in (*before, *(now.keys() - before.keys())) if before.get(name) != now.get(name)]
         other = [name for name in other if not part or name.startswith(f"{part}.")]
         if other:
-            told = [_told(name, before.get(name), now.get(name)) for name in other[:_NAMED]]
-            more = f" and {len(other) - _NAMED} more" if len(other) > _NAMED else ""
+            told = list(dict.fromkeys(_told(name, before.get(name), now.get(name)) for name in other))
+            more = f" and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
             raise ConfigError(
-                f"{self.out} holds another training: {', '.join(told)}{more}. Resume with the same data and settings, "
-                "or choose a new folder"
+                f"{self.out} holds another training: {', '.join(told[:_NAMED])}{more}. Resume with the same data and "
+                "settings, or choose a new folder"
             )
 
     @contextmanager
@@ -136,12 +159,10 @@ class TrainingFolder:
         """
         try:
             yield
-        except OSError as error:
-            if not error.filename or not Path(str(error.filename)).is_relative_to(self.out):
+        except Exception as error:
+            if (why := _not_written(error)) is None:
                 raise
-            raise ModelError(
-                f"cannot write {error.filename}: {error.strerror}; make room, and go on with --resume"
-            ) from None
+            raise ModelError(f"cannot write into {self.out}: {why}; make room, and go on with --resume") from None
 
     def begin(self, described: Mapping[str, Any]) -> None:
         """Say what is trained here from now on."""
@@ -177,7 +198,8 @@ class TrainingFolder:
     def ended(self) -> Ended | None:
         """How the training ended; None where it did not."""
         values = read_object(self.path / DONE, missing_ok=True)
-        return Ended(**values) if values else None
+        known = {field.name for field in fields(Ended)}
+        return Ended(**{name: value for name, value in values.items() if name in known}) if values else None
 
     def tuned(self) -> dict[str, torch.Tensor]:
         """The tuned weights before any merging, by the names of `merged_state`; on the CPU."""
@@ -234,10 +256,22 @@ def _told(name: str, before: Any, now: Any) -> str:
     return f"{_CALLED.get(name) or _flag(name)} ({before} there, {now} here)"
 
 
+def _not_written(error: Exception) -> str | None:
+    """Why something could not be written; None where an error says something else.
+
+    Weights are written by libraries that have errors of their own: safetensors names the system's in words, torch not.
+    """
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno in _UNWRITABLE else None
+    if (found := _OF_SYSTEM.search(str(error))) is not None:
+        return os.strerror(int(found[1])) if int(found[1]) in _UNWRITABLE else None
+    return "a file is not complete" if _OF_TORCH.search(str(error)) else None
+
+
 def _flag(name: str) -> str:
     """What a user gave, where it is one of the plan's own numbers."""
     group, _, own = name.rpartition(".")
-    return f"--{own.replace('_', '-')}" if group in _GIVEN else name
+    return f"--{own.replace('_', '-')}" if own in _GIVEN.get(group, "").split() else name
 
 
 def _plain(values: Mapping[str, Any]) -> Any:

@@ -93,13 +93,18 @@ def test_the_head_is_what_a_hub_reads() -> None:
     assert front(card(model="owner/name"))["base_model"] == "owner/name"
 
 
-def test_it_says_where_nothing_is_gained() -> None:
+def test_it_says_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verdict(runs_of(people())) == "Too few documents are held out to tell the tuned model from its base."
+    monkeypatch.setattr("ctxindex.training.results.measured.FEW", 1)
     runs = runs_of(people(name="people"))
     assert verdict(runs) == ""
     same = {**runs, "tuned": runs["base, each chunk alone"]}
     assert verdict(same).startswith("The tuned model is not told from its base")
     better = {**runs, "base, in context": [run_of(people(name="people"), [0.9] * 5)]}
-    assert verdict(better).startswith("The tuned model finds less")
+    assert verdict(better).startswith("The tuned model finds less than its base: ")
+    both = runs_of(people(name="people"), people(name="other"))
+    both["base, in context"][1] = run_of(people(name="other"), [0.9] * 5)
+    assert verdict(both).startswith("The tuned model finds less than its base in other: ")
 
 
 def test_a_single_query_has_no_interval() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import click
 import pytest
@@ -11,12 +12,17 @@ import pytest
 from ctxindex.cli.eval import command as eval_cli
 from ctxindex.cli.ingest import command as ingest_cli
 from ctxindex.cli.search import command as search_cli
-from ctxindex.encoding import EncoderOptions
+from ctxindex.encoding import EncoderOptions, open_checkpoint
+from ctxindex.encoding.cde.folder import make_native_cde
+from ctxindex.encoding.options import make_spec
+from ctxindex.encoding.trained import TrainedSettings, write_settings
 from ctxindex.evaluation.configuration import parse_configurations
 from ctxindex.indexing import IndexOptions
 from ctxindex.spec import ChunkerSpec
+from ctxindex.stores.registry import check_index_name
 from ctxindex.training.plan import Plan
-from ctxindex.training.results.usage import chunk_flags, eval_command, ingest_command, search_command
+from ctxindex.training.results.usage import base_in_context, chunk_flags, eval_command, ingest_command, search_command
+from tests.encoding.tiny import save_sentence_transformer
 
 USUAL = IndexOptions().chunker_spec()
 PLAN = Plan("minilm", EncoderOptions(method="late", anchor=0, anchor_title=True, blend=0.6, isolated="opening"), USUAL)
@@ -56,15 +62,44 @@ def test_chunks_are_cut_as_they_were(spec: ChunkerSpec, flags: list[str]) -> Non
     assert IndexOptions(**given).chunker_spec() == spec  # type: ignore[arg-type]
 
 
-def test_the_base_is_compared_alone_and_in_context() -> None:
-    found = parsed(eval_command("tuned", PLAN, "set"), eval_cli)
+@pytest.mark.parametrize(
+    ("base", "options", "context"),
+    [
+        ("plain", PLAN.encoder, "late,anchor=0,anchor-title,blend=0.6,isolated=opening"),
+        ("plain", EncoderOptions(method="cde"), "late"),
+        ("plain", EncoderOptions(method="cde", windows="chunk"), None),
+        ("trained", PLAN.encoder, "late"),
+        ("trained", EncoderOptions(method="cde"), "late"),
+        ("corpus", EncoderOptions(method="cde", anchor=8), "cde,anchor=8"),
+    ],
+)
+def test_the_base_is_compared_as_it_is_read_in_context(
+    tmp_path: Path, base: str, options: EncoderOptions, context: str | None
+) -> None:
+    """The configurations are taken by the model: each is opened."""
+    folder = save_sentence_transformer(tmp_path / "plain")
+    if base == "trained":
+        write_settings(folder, TrainedSettings("late", blend=0.5))
+    elif base == "corpus":
+        folder = make_native_cde(str(folder), tmp_path / "corpus")
+    checkpoint = open_checkpoint(str(folder))
+    assert base_in_context(checkpoint, options) == context
+    line = eval_command("tuned", replace(PLAN, encoder=options), "set", context=context)
+    found = parsed(line, eval_cli)
     assert (found["datasets"], found["model"], found["methods"]) == (("set",), "minilm", ("independent",))
-    context, tuned = parse_configurations(found["compare"])  # type: ignore[arg-type]
-    assert context.method == "late"
-    assert context.settings == {"anchor": 0, "anchor_title": True, "blend": 0.6, "isolated": "opening"}
+    *contexts, tuned = parse_configurations(found["compare"])  # type: ignore[arg-type]
     assert tuned.settings == {"model": "tuned"}
-    assert "--compare late --compare model=tuned" in eval_command("tuned", PLAN, "set", trained=True)
+    for one in contexts:
+        make_spec(checkpoint, replace(one.options().encoder_options("cpu"), dtype="float32"))
+
+
+def test_late_interaction_reads_no_chunk_alone() -> None:
     colbert = replace(PLAN, encoder=EncoderOptions(method="late-interaction"))
-    assert "--method late-interaction --compare model=tuned" in eval_command("tuned", colbert)
-    corpus = replace(PLAN, encoder=EncoderOptions(method="cde"))
-    assert "--method independent --compare late --compare model=tuned" in eval_command("tuned", corpus)
+    line = eval_command("tuned", colbert, context="late-interaction")
+    assert line == "ctxindex eval OTHER-SET --model minilm --method late-interaction --compare model=tuned"
+
+
+@pytest.mark.parametrize("folder", ["my model", "a__b", "x" * 200, "...", "né"])
+def test_an_index_is_called_after_the_folder_as_stores_allow(folder: str) -> None:
+    name = str(parsed(search_command(f"out/{folder}"), search_cli)["index"])
+    check_index_name(name)

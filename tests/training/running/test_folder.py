@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ctxindex.errors import ConfigError, ModelError
@@ -70,11 +73,41 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(tmp_path
     (tmp_path / "file.txt").write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"file\.txt is no folder that may be written in"):
         TrainingFolder(tmp_path / "file.txt" / "tuned").require_usable(resume=False)
-    told = r"No space left on device; make room, and go on with --resume"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
+        (SafetensorError("Error while serializing: I/O error: x (os error 28)"), "No space left on device"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), "a file is not complete"),
+    ],
+)
+def test_a_full_disk_is_told(tmp_path: Path, error: Exception, why: str) -> None:
+    told = f"{why}; make room, and go on with --resume"
     with pytest.raises(ModelError, match=told), TrainingFolder(tmp_path).writing():
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "training" / "x"))
-    with pytest.raises(OSError, match="elsewhere"), TrainingFolder(tmp_path / "tuned").writing():
-        raise OSError(errno.ENOSPC, "elsewhere", "/elsewhere")
+        raise error
+
+
+def test_weights_on_a_disk_that_takes_no_more(tmp_path: Path) -> None:
+    """What the libraries say themselves, of a file that may not grow."""
+    script = (
+        "import resource, signal, sys, torch\nfrom pathlib import Path\nfrom safetensors.torch import save_file\n"
+        "from ctxindex.errors import ModelError\nfrom ctxindex.training.running.folder import TrainingFolder\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "out = Path(sys.argv[1])\ntensors = {'a': torch.zeros(100_000)}\n"
+        "for write in (save_file, torch.save):\n"
+        "    try:\n        with TrainingFolder(out).writing():\n            write(tensors, out / 'x')\n"
+        "    except ModelError as error:\n        print(error)\n"
+    )
+    printed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert printed.stdout.count("make room, and go on with --resume") == 2, printed
+
+
+def test_other_errors_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    for error in (FileNotFoundError(errno.ENOENT, "no such file", str(tmp_path / "x")), RuntimeError("other")):
+        with pytest.raises(type(error), match=r"no such file|other"), TrainingFolder(tmp_path).writing():
+            raise error
 
 
 def test_other_devices_are_another_training(
