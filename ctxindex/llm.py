@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -20,6 +22,9 @@ from ctxindex.errors import UnreachableError, UsageError
 
 _OPENING = b'{"key": "'
 """What a cache begins with, and a file that is none does not."""
+
+_LIMIT = re.compile(r"(?<= )max_tokens=(\d+)(?= |$)")
+"""In the name of a generator: the most tokens that an answer may have. No model is told, it is only cut off there."""
 
 _CHARS_A_TOKEN = 4
 
@@ -71,7 +76,11 @@ class TextGenerator(Protocol):
 
     @property
     def name(self) -> str:
-        """Identifies the model and every setting that decides its answers. Never holds a secret."""
+        """Identifies the model and every setting that decides its answers. Never holds a secret.
+
+        The most tokens of an answer stand in it as `max_tokens=N`, a word of their own, if an answer that a lower limit
+        did not touch is the answer under a higher one, too.
+        """
         ...
 
     def generate(self, prompt: str) -> Generation:
@@ -135,6 +144,9 @@ class CachedGenerator:
     file may hold the answers of many generators. Several processes may add to it; each knows what was there when it
     began. It holds answers and no prompts, and may be deleted, at the price of asking again.
 
+    The limit in a generator's name (`max_tokens=N`) may be raised: answers that ended before a lower one are taken as
+    they are. What was empty, was cut off, or may have been since nobody counted its tokens, is asked for again.
+
     Args:
         generator: who is asked what is not in the file.
         file: made, with its folders, where it does not exist.
@@ -149,7 +161,8 @@ class CachedGenerator:
         self._lock = threading.Lock()
         self._turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._usage = Usage()
-        self._answers = _load(self._file)
+        self._answers, names = _load(self._file)
+        self._lower = _lower_limits(generator.name, names)
 
     @property
     def name(self) -> str:
@@ -175,7 +188,7 @@ class CachedGenerator:
         """
         key = _key(self.name, prompt)
         with self._turn(key):  # who asks the same at the same time waits for the one answer
-            answer = self._answers.get(key)
+            answer = self._answers.get(key) or self._of_lower_limit(prompt)
             if answer is not None:
                 self._count(Usage(cached_answers=1, saved=answer.tokens, estimated=answer.estimated))
                 return answer
@@ -183,6 +196,13 @@ class CachedGenerator:
             self._count(Usage(calls=1, spent=answer.tokens, estimated=answer.estimated))
             self._keep(key, answer)
             return answer
+
+    def _of_lower_limit(self, prompt: str) -> Generation | None:
+        for limit, name in self._lower:
+            answer = self._answers.get(_key(name, prompt))
+            if answer is not None and answer.text and _ended_before(limit, answer):
+                return answer
+        return None
 
     def _turn(self, key: str) -> threading.Lock:
         with self._lock:
@@ -215,8 +235,26 @@ def _key(name: str, prompt: str) -> str:
     return hashlib.sha256(json.dumps([name, prompt]).encode("ascii")).hexdigest()
 
 
-def _load(file: Path) -> dict[str, Generation]:
-    """The answers in `file`, by key. It is opened for writing, so that this fails before anything is paid for."""
+def _ended_before(limit: int, answer: Generation) -> bool:
+    # Who says that words took no tokens has not counted them.
+    return not answer.estimated and 0 < answer.completion_tokens < limit
+
+
+def _lower_limits(name: str, others: Iterable[str]) -> list[tuple[int, str]]:
+    """Those of `others` that differ from a generator's name by a lower limit alone, with it, the highest first."""
+    own = _LIMIT.search(name)
+    if own is None:
+        return []
+    found = [(int(limit[1]), other) for other in others if (limit := _LIMIT.search(other))]
+    same = [(limit, other) for limit, other in found if _LIMIT.sub(own[0], other, count=1) == name]
+    return sorted((one for one in same if one[0] < int(own[1])), reverse=True)
+
+
+def _load(file: Path) -> tuple[dict[str, Generation], set[str]]:
+    """The answers in `file` by key, and the names of who gave them.
+
+    It is opened for writing, so that this fails before anything is paid for.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("ab+") as stream:
@@ -225,18 +263,19 @@ def _load(file: Path) -> dict[str, Generation]:
             if not _OPENING.startswith(stream.readline(len(_OPENING)).rstrip(b"\n")):
                 raise UsageError(f"{file} is not a file of answers: name another, or one that does not exist yet")
             stream.seek(0)
-            return dict(found for line in stream if (found := _read(line)) is not None)
+            found = [read for line in stream if (read := _read(line)) is not None]
+            return {key: answer for key, _, answer in found}, {name for _, name, _ in found}
     except OSError as error:
         raise UsageError(f"the answers cannot be kept in {file}: {error.strerror}") from error
 
 
-def _read(line: bytes) -> tuple[str, Generation] | None:
-    """Key and answer of a line; None where it was cut off or is damaged."""
+def _read(line: bytes) -> tuple[str, str, Generation] | None:
+    """Key, generator and answer of a line; None where it was cut off or is damaged."""
     try:
         values = json.loads(line)
         key, text, estimated = str(values["key"]), str(values["text"]), bool(values["estimated"])
         prompt, completion, cached = (int(values[f"{kind}_tokens"]) for kind in ("prompt", "completion", "cached"))
-        return key, Generation(text, prompt, completion, cached, estimated)
+        return key, str(values.get("name")), Generation(text, prompt, completion, cached, estimated)
     except (ValueError, TypeError, KeyError):
         return None
 

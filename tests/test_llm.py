@@ -55,6 +55,46 @@ def test_another_model_or_setting_is_another_answer(file: Path) -> None:
     assert len(file.read_text(encoding="utf-8").splitlines()) == 3
 
 
+def test_a_higher_limit_asks_again_only_for_what_the_lower_one_may_have_cut_off(file: Path) -> None:
+    answers = {
+        "whole": Generation("whole", 5, 49),
+        "cut off": Generation("cut", 5, 50),
+        "empty": Generation("", 5, 10),
+        "guessed": Generation("guessed", 5, 10, estimated=True),
+        "uncounted": Generation("uncounted", 5, 0),
+    }
+
+    class Limited:
+        def __init__(self, name: str) -> None:
+            self.name, self.prompts = name, list[str]()
+
+        def generate(self, prompt: str) -> Generation:
+            self.prompts.append(prompt)
+            return answers[prompt]
+
+    def asked(name: str) -> list[str]:
+        limited = Limited(name)
+        cached = CachedGenerator(limited, file)
+        assert [cached.generate(prompt) for prompt in answers] == list(answers.values())
+        assert (cached.usage.calls, cached.usage.cached_answers) == (len(limited.prompts), 5 - len(limited.prompts))
+        return limited.prompts
+
+    name = "m temperature=0.0 max_tokens={} seed=1".format
+    assert asked(name(50)) == list(answers)
+    assert asked(name(50)) == []
+    assert asked(name(200)) == ["cut off", "empty", "guessed", "uncounted"]
+    assert asked(name(300)) == ["empty", "guessed", "uncounted"]
+    assert asked(name(40)) == list(answers), "a lower limit may cut off what a higher one did not"
+    assert asked(name(300)) == []
+    for other in (
+        "m temperature=0.5 max_tokens=300 seed=1",
+        "m temperature=0.0 max_tokens=300",
+        "n max_tokens=300",
+        "m",
+    ):
+        assert asked(other) == list(answers)
+
+
 def test_usage_tells_what_was_spent_from_what_was_there(file: Path) -> None:
     generator = CachedGenerator(CountingGenerator(), file)
     for prompt in ("one", "two", "one"):

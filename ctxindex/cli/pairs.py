@@ -83,6 +83,7 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None
     from ctxindex.training.pairs import draw
 
     target = _Target.of(given["out"], given["holdout"])
+    target.check()
     options = _options(given)
     read = _load(paths, target, given)
     documents = read.documents
@@ -117,8 +118,9 @@ class _Target:
     def of(cls, out: str, holdout: float | None) -> _Target:
         path = Path(out).expanduser()
         is_file = path.suffix == ".jsonl" and not out.endswith("/")
-        if (ending := _ENDING.search(path.name)) and not is_file and not out.endswith("/") and not path.exists():
-            stem = path.name[: ending.start()]
+        ending = None if is_file or out.endswith("/") or path.exists() else _ENDING.search(path.name)
+        # A name that begins with a dot is one of a hidden folder, with nothing before an ending.
+        if ending and (stem := path.name[: ending.start()]):
             raise ConfigError(
                 f"--out {out}: a file of pairs ends in .jsonl, a folder for a set has no ending, or a slash behind it: "
                 f"name {stem}.jsonl, {stem} or {out}/"
@@ -132,6 +134,24 @@ class _Target:
         if not is_file and path.is_file():
             raise ConfigError(f"--out {out} is a file: name one that ends in .jsonl, or a folder")
         return cls(path, is_file, holdout)
+
+    def check(self) -> None:
+        """See that nothing lies here that would be overwritten in part, or contradict what is written.
+
+        Raises:
+            ConfigError: the folder has a set in two parts, and is to get a whole one, or the other way round.
+        """
+        from ctxindex.training.pairs import holds_pairs
+
+        if self.is_file:
+            return
+        others = self._parts if self.holdout is None else (self.path,)
+        if there := [str(folder) for folder in others if holds_pairs(folder)]:
+            # Whose work these are, and what was mended in them by hand, nobody knows here: they are not removed.
+            raise ConfigError(
+                f"--out {self.path}: there are pairs in {' and '.join(there)}, and training on one set would see what "
+                "the other measures: name another --out, or remove documents.jsonl and queries.jsonl there"
+            )
 
     def left_out(self, paths: Sequence[str]) -> list[str]:
         """Globs that keep what an earlier run wrote here from being read: its pairs are no documents.
@@ -148,7 +168,7 @@ class _Target:
         return globs_of(own, places)
 
     def write(self, documents: Sequence[Document], pairs: Sequence[Pair], seed: int) -> dict[Path, Split]:
-        from ctxindex.training.pairs import Split, remove_set, split, write_pairs, write_set
+        from ctxindex.training.pairs import Split, split, write_pairs, write_set
 
         everything = Split(tuple(documents), tuple(pairs))
         if self.is_file:
@@ -159,10 +179,6 @@ class _Target:
             sides = dict(zip(self._parts, split(documents, pairs, self.holdout, seed), strict=True))
         for folder, side in sides.items():
             write_set(folder, side)
-        # Of a set of an earlier run, one part would be trained on that the other measures.
-        for folder in [one for one in (self.path, *self._parts) if one not in sides]:
-            if remove_set(folder):
-                _say(f"removed documents.jsonl and queries.jsonl in {folder}, the set of an earlier run")
         return sides
 
     @property

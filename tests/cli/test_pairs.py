@@ -85,17 +85,26 @@ def test_documents_are_held_out_and_never_queries(work: Path) -> None:
     assert (sides[1] / "queries.jsonl").read_bytes() != before
 
 
-def test_no_set_of_an_earlier_run_stays_beside_the_new_one(work: Path) -> None:
-    whole, parts = work / "set", [work / "set" / name for name in ("train", "held-out")]
-    for flags, there, gone in (([], [whole], parts), (["--holdout", "0.4"], parts, [whole]), ([], [whole], parts)):
-        (work / "set" / "train").mkdir(parents=True, exist_ok=True)
-        (work / "set" / "train" / "notes.txt").write_text("mine")
-        result = run("pairs", "docs", "--out", "set", "-q", *flags, cwd=work)
-        assert result.returncode == 0, result.stderr
-        assert all((folder / name).exists() for folder in there for name in ("documents.jsonl", "queries.jsonl"))
-        assert not any((folder / name).exists() for folder in gone for name in ("documents.jsonl", "queries.jsonl"))
-        assert (work / "set" / "train" / "notes.txt").exists()
-    assert "removed documents.jsonl and queries.jsonl in set/train, the set of an earlier run" in result.stderr
+@pytest.mark.parametrize(
+    ("first", "second", "named"),
+    [
+        (["set/train"], ["set"], "there are pairs in set/train, and"),
+        (["set", "--holdout", "0.4"], ["set"], "there are pairs in set/train and set/held-out, and"),
+        (["set"], ["set", "--holdout", "0.4"], "there are pairs in set, and"),
+    ],
+)
+def test_no_set_lies_beside_one_in_parts_and_none_is_removed(
+    work: Path, first: list[str], second: list[str], named: str
+) -> None:
+    assert run("pairs", "docs", "--out", *first, "-q", cwd=work).returncode == 0
+    before = {path: path.read_bytes() for path in (work / "set").rglob("*.jsonl")}
+    assert before
+    result = run("pairs", "docs", "--out", *second, "-q", cwd=work)
+    assert result.returncode == 2
+    assert named in result.stderr
+    assert "name another --out, or remove documents.jsonl and queries.jsonl there" in result.stderr
+    assert {path: path.read_bytes() for path in (work / "set").rglob("*.jsonl")} == before
+    assert run("pairs", "docs", "--out", *first, "-q", cwd=work).returncode == 0, "of the same kind"
 
 
 def test_the_next_step_is_named_with_the_paths_that_were_given(work: Path) -> None:
@@ -190,8 +199,21 @@ def test_a_model_that_thinks_too_long_is_passed_over(work: Path) -> None:
         assert {request["max_tokens"] for request in endpoint.requests[asked:]} == {70}
 
 
+def test_a_higher_limit_buys_only_what_was_empty(work: Path) -> None:
+    with running() as endpoint:
+        endpoint.message = {"content": '{"query": "What is said of the lease and Saint Helena?", "quote": ""}'}
+        command = ["pairs", "docs", "--out", "p.jsonl", "--json", "--llm", "tiny", "--llm-url", endpoint.url]
+        for limit, asked in (("50", True), ("90", False)):
+            before = len(endpoint.requests)
+            flags = ("--cache", "cache", "--llm-max-tokens", limit)
+            result = run(*command, *flags, cwd=work, OPENAI_API_KEY="key")
+            assert result.returncode == 0, result.stderr
+            assert answer(result)["pairs"]["generated"] >= 2
+            assert (len(endpoint.requests) > before) == asked
+
+
 def test_names_that_say_which_version_a_set_is_are_folders(work: Path) -> None:
-    for out in ("set-1.2", "p.json/"):
+    for out in ("set-1.2", "p.json/", ".cache", ".jsonl"):
         assert run("pairs", "docs", "--out", out, "-q", cwd=work).returncode == 0
         assert (work / out / "queries.jsonl").is_file()
 

@@ -190,6 +190,15 @@ def test_an_answer_that_never_came_may_be_an_empty_one(endpoint: FakeEndpoint, o
         opened(empty_at_length=True).generate("the last word")
 
 
+def test_the_cache_knows_the_limit_in_a_name(endpoint: FakeEndpoint, opened: Opener, tmp_path: Path) -> None:
+    for limit in (50, 100):
+        answers = CachedGenerator(opened(max_tokens=limit), tmp_path / "answers.jsonl")
+        assert answers.generate("the last word").text == "word"
+    assert [request["max_tokens"] for request in endpoint.requests] == [50]
+    CachedGenerator(opened(max_tokens=10), tmp_path / "answers.jsonl").generate("the last word")
+    assert len(endpoint.requests) == 2
+
+
 def test_keys_come_from_the_variable_named_and_from_nowhere_else(
     endpoint: FakeEndpoint, opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,14 +2,19 @@
 
 A row may hold the words of its answer as `evidence`. Where the document says something else at its span, the span goes
 to where the words stand now. White space is no part of the words: the documents of an index have other blanks.
+
+Words and numbers are whole: "rent of 100" stands neither in "rent of 1000" nor in "rent of 100,000". Where a span
+begins or ends inside of one, its row has the rest of it as well, `around`: [what is before the span, what is after it].
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,13 @@ from ctxindex.evaluation.datasets.rows import Row
 from ctxindex.types import Document
 
 _log = logging.getLogger("ctxindex")
+
+_UNSPACED = re.compile(
+    r"[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Letters that do not tell where a word ends: of scripts without blanks, and of Korean, whose words take endings."""
+_POINTS = ".,"
+"""Marks that stand inside a number."""
 
 
 def found_again(rows: Iterable[Row], documents: Iterable[Document], file: str | Path) -> list[Row]:
@@ -33,7 +45,7 @@ def found_again(rows: Iterable[Row], documents: Iterable[Document], file: str | 
         file: where the rows are from, for messages.
 
     Raises:
-        DatasetError: no row is left, or one has a span that is none.
+        DatasetError: no row is left, or one has a span that is none, or an `around` that is none.
     """
     texts = {document.doc_id: document.text for document in documents}
     kept: list[Row] = []
@@ -55,6 +67,34 @@ def found_again(rows: Iterable[Row], documents: Iterable[Document], file: str | 
     return kept
 
 
+def around(text: str, start: int, end: int) -> tuple[str, str]:
+    """The rest of the words or numbers inside of which a span begins and ends; nothing where it holds whole ones."""
+    first, last = start, end
+    while _goes_on(text, first):
+        first -= 1
+    while _goes_on(text, last):
+        last += 1
+    return text[first:start], text[end:last]
+
+
+def _goes_on(text: str, place: int) -> bool:
+    """Whether a word or a number is on both sides of a place."""
+    if not 0 < place < len(text):
+        return False
+    before, after = text[place - 1], text[place]
+    if before in _POINTS:
+        return after.isdigit() and place > 1 and text[place - 2].isdigit()
+    if after in _POINTS:
+        return before.isdigit() and text[place + 1 : place + 2].isdigit()
+    return _is_of_word(before) and _is_of_word(after)
+
+
+def _is_of_word(character: str) -> bool:
+    # Marks on letters are characters of their own in some texts and in some scripts.
+    is_any = character.isalnum() or character == "_" or unicodedata.category(character).startswith("M")
+    return is_any and _UNSPACED.match(character) is None
+
+
 def _told(moved: int, gone: int) -> str:
     parts = []
     if moved:
@@ -73,11 +113,57 @@ def _settled(row: Row, texts: Mapping[str, str]) -> Row | None:
     text = texts.get(row.identifier("doc_id"))
     if text is None:
         return row
-    evidence, start, end = row.string("evidence"), row.integer("start"), row.integer("end")
-    if 0 <= start < end and text[start:end].split() == evidence.split():
+    words, start, end = _Words.of(row), row.integer("start"), row.integer("end")
+    if words.are_at(text, start, end):
         return row
-    moved = _Moved.of(evidence, text)
+    moved = _Moved.of(words, text)
     return None if moved is None else moved.applied(row, start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """The evidence of a row, and what its first word has before and its last word after it."""
+
+    before: str
+    evidence: str
+    after: str
+
+    @classmethod
+    def of(cls, row: Row) -> _Words:
+        """What a row with evidence says.
+
+        Raises:
+            DatasetError: `around` is something else.
+        """
+        evidence, rest = row.string("evidence"), row.values.get("around") or ["", ""]
+        if not isinstance(rest, list) or len(rest) != 2 or not all(isinstance(part, str) for part in rest):
+            raise row.error(f'"around" is {rest!r}, and no [text before the span, text after it] of words that it cuts')
+        return cls(rest[0], evidence, rest[1])
+
+    def are_at(self, text: str, start: int, end: int) -> bool:
+        """Whether a span still has the evidence, in the same whole words."""
+        first, last = start - len(self.before), end + len(self.after)
+        return 0 <= first <= start < end and text[first:last].split() == self._all and _is_whole(text, first, last)
+
+    def places(self, text: str) -> Iterator[tuple[int, ...]]:
+        """The places of the characters of the evidence, for each time that its whole words stand in a text."""
+        skipped, count = len(_characters(self.before)), len(_characters(self.evidence))
+        if not count:
+            return
+        pattern = re.compile(r"\s+".join(map(re.escape, self._all)))
+        found = pattern.search(text)
+        while found is not None:
+            if _is_whole(text, *found.span()):
+                yield _characters(text, *found.span())[skipped : skipped + count]
+            found = pattern.search(text, found.start() + 1)
+
+    @property
+    def _all(self) -> list[str]:
+        return f"{self.before}{self.evidence}{self.after}".split()
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    return not _goes_on(text, start) and not _goes_on(text, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +174,10 @@ class _Moved:
     now: tuple[int, ...]
 
     @classmethod
-    def of(cls, evidence: str, text: str) -> _Moved | None:
+    def of(cls, words: _Words, text: str) -> _Moved | None:
         """None where the text has the words not at all, or more than once."""
-        pattern = re.compile(r"\s+".join(map(re.escape, evidence.split())))
-        if not pattern.pattern:
-            return None
-        first = pattern.search(text)
-        if first is None or pattern.search(text, first.start() + 1) is not None:
-            return None
-        return cls(_characters(evidence, (0, len(evidence))), _characters(text, first.span()))
+        found = list(islice(words.places(text), 2))
+        return cls(_characters(words.evidence), found[0]) if len(found) == 1 else None
 
     def applied(self, row: Row, start: int) -> Row | None:
         """The row with its span, and what it removes, where they are now; `start` is where its evidence began.
@@ -122,6 +203,6 @@ class _Moved:
         return concerned[0], concerned[-1] + 1
 
 
-def _characters(text: str, span: Span) -> tuple[int, ...]:
+def _characters(text: str, start: int = 0, end: int | None = None) -> tuple[int, ...]:
     """The places of all that is no white space."""
-    return tuple(place for place in range(*span) if not text[place].isspace())
+    return tuple(place for place in range(start, len(text) if end is None else end) if not text[place].isspace())

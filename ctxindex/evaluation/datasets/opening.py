@@ -53,7 +53,9 @@ def open_dataset(name: str, *, questions: str | None = None, training: bool = Fa
         folder, called = download(name), name
     found = _opened(folder, called)
     if found is None:
-        raise DatasetError(_advice(folder, name, training=training) or f"{name} is no dataset: expected {formats}")
+        # What lies in a folder of the hub's cache has no name that could be given here.
+        advice = _advice(path, name, training=training) if folder is path else ""
+        raise DatasetError(advice or f"{name} is no dataset: expected {formats}")
     return found
 
 
@@ -70,7 +72,11 @@ def _advice(path: Path, given: str, *, training: bool) -> str:
     """What to give in the place of something that is no dataset, where that can be told."""
     if holds_questions(path):
         if training:
-            return f"{given} is a file of questions: give the documents as DATA and this file with --pairs"
+            # Nobody knows here which argument it was given as.
+            return (
+                f"{given} is a file of questions: to train on them, give the documents as DATA and this file with "
+                "--pairs; --validation and --replay take sets, as ctxindex pairs --out DIR writes them"
+            )
         return f"{given} is a file of questions: give the documents, and this file with --questions (finetune: --pairs)"
     # What is trained on comes first: held-out lies beside it.
     inside = sorted(path.iterdir(), key=lambda one: (one.name != "train", one.name)) if path.is_dir() else []

@@ -3,7 +3,7 @@
     {"query_id", "query", "doc_id", "start", "end"}     a line an answer; without a query_id, a line a question
 
 Documents are called what `ingest` calls them, and `text[start:end]` is in the text that loading gives. An answer with
-its words in `evidence` is looked for by them where its document has changed.
+its words in `evidence` is looked for by them where its document has changed; `around` has the rest of cut ones.
 """
 
 from __future__ import annotations

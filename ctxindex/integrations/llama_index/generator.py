@@ -81,7 +81,10 @@ class LlamaIndexGenerator:
 
     @property
     def name(self) -> str:
-        """The model and its settings, like `gpt-4o-mini temperature=0.0 max_tokens=200`."""
+        """The model and its settings, like `gpt-4o-mini temperature=0.0 max_tokens=200`.
+
+        A `CachedGenerator` knows the limit in it, and takes whole answers of a lower one.
+        """
         return self._name
 
     def close(self) -> None:

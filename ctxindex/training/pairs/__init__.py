@@ -13,7 +13,7 @@ from ctxindex.training.pairs.generate import OFFLINE, Drawn, PairOptions, draw
 from ctxindex.training.pairs.generated import QueryWriter, most_tokens
 from ctxindex.training.pairs.split import Split, split
 from ctxindex.training.pairs.values import KINDS, Kind, Pair
-from ctxindex.training.pairs.writing import remove_set, write_pairs, write_set
+from ctxindex.training.pairs.writing import holds_pairs, write_pairs, write_set
 
 __all__ = [
     "KINDS",
@@ -25,8 +25,8 @@ __all__ = [
     "QueryWriter",
     "Split",
     "draw",
+    "holds_pairs",
     "most_tokens",
-    "remove_set",
     "split",
     "write_pairs",
     "write_set",

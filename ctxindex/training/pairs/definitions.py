@@ -25,6 +25,8 @@ _IS_A = re.compile(
 )
 _ELSEWHERE = re.compile(r"has the meaning|meaning (?:set forth|given|specified|assigned)|as defined in|see ", re.I)
 _PART = re.compile(r";\s")
+_NOTHING = re.compile(r"\W*(?:(?:and|or)\b\W*)?")
+"""Between two names of one thing."""
 _OPENING = re.compile(r"[\s,;:]*(?:(?:and|or)\s+)?")
 _NO_TERM = word_set(
     "agreement contract "
@@ -59,12 +61,14 @@ def _terms(sentence: str, material: Material) -> Iterator[tuple[str, str, float,
         if _is_term(term):
             yield term, f"What does “{term}” mean", 3.0, 0
         return
-    last = 0
+    begin = last = 0
     for alias in _ALIAS.finditer(sentence):
+        # A sentence may name several things one after the other: what came before is what others mean.
+        if not _NOTHING.fullmatch(sentence, last, alias.start()):
+            begin = _clause(sentence, last, alias.start())
         term = _cleaned(alias["term"])
         if _is_term(term):
-            # A sentence may name several things one after the other: what came before is what others mean.
-            yield term, f"What does “{term}” refer to", 1.5, _clause(sentence, last, alias.start())
+            yield term, f"What does “{term}” refer to", 1.5, begin
         last = alias.end()
     found = _IS_A.match(sentence)
     if found and _is_term(found["term"]) and (" " in found["term"] or not sentence.startswith("The ")):

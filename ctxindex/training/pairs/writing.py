@@ -16,6 +16,7 @@ from typing import Any
 
 from ctxindex.chunking.spans import Span
 from ctxindex.errors import ConfigError
+from ctxindex.evaluation.datasets.evidence import around
 from ctxindex.training.pairs.split import Split
 from ctxindex.training.pairs.values import KINDS, Pair
 
@@ -25,7 +26,8 @@ DOCUMENTS, QUERIES = "documents.jsonl", "queries.jsonl"
 def write_pairs(file: Path, side: Split) -> None:
     """A line a pair, `{"query_id", "query", "doc_id", "start", "end", "kind"}` and `remove` where there is one.
 
-    `evidence` is the text of `[start, end)`, by which the span is found again where the document changes.
+    `evidence` is the text of `[start, end)`, by which the span is found again where the document changes. Where a span
+    begins or ends inside a word, `around` is the rest of it, before and after.
 
     The file is there whole or as it was before.
 
@@ -33,7 +35,12 @@ def write_pairs(file: Path, side: Split) -> None:
         ConfigError: it cannot be written.
     """
     texts = {document.doc_id: document.text for document in side.documents}
-    _write(file, ({**one.to_json(), "evidence": texts[one.doc_id][one.start : one.end]} for one in side.pairs))
+    _write(file, ({**one.to_json(), **_evidence(one, texts[one.doc_id])} for one in side.pairs))
+
+
+def _evidence(pair: Pair, text: str) -> dict[str, Any]:
+    rest = around(text, pair.start, pair.end)
+    return {"evidence": text[pair.start : pair.end], **({"around": list(rest)} if any(rest) else {})}
 
 
 def write_set(folder: Path, side: Split) -> None:
@@ -61,30 +68,10 @@ def write_set(folder: Path, side: Split) -> None:
     _write(folder / QUERIES, (_moved(pair, cuts) for pair in side.pairs))
 
 
-def remove_set(folder: Path) -> bool:
-    """Remove what an earlier `write_set` wrote, and the folder where nothing else is in it; say whether there was any.
-
-    A set that somebody else made stays.
-
-    Raises:
-        ConfigError: it cannot be removed.
-    """
-    if not _is_written(folder / QUERIES):
-        return False
+def holds_pairs(folder: Path) -> bool:
+    """Whether a folder has a set that `write_set` wrote, whatever became of it since: its first query has the kind."""
     try:
-        for name in (DOCUMENTS, QUERIES):
-            (folder / name).unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
-    except OSError as error:
-        raise ConfigError(f"cannot remove {folder}: {error.strerror}") from None
-    return True
-
-
-def _is_written(queries: Path) -> bool:
-    """Whether the first line is a pair of this room: it has the kind."""
-    try:
-        with queries.open(encoding="utf-8") as stream:
+        with (folder / QUERIES).open(encoding="utf-8") as stream:
             first = json.loads(stream.readline())
     except (OSError, ValueError):
         return False

@@ -10,7 +10,7 @@ import pytest
 
 from ctxindex.evaluation.dataset import Dataset, DatasetError, GoldSpan
 from ctxindex.evaluation.datasets import open_questions
-from ctxindex.evaluation.datasets.evidence import found_again
+from ctxindex.evaluation.datasets.evidence import around, found_again
 from ctxindex.evaluation.datasets.rows import Row
 from ctxindex.types import Document
 from tests.evaluation.datasets.files import write_jsonl
@@ -69,6 +69,68 @@ def test_white_space_is_no_change(tmp_path: Path, log: pytest.LogCaptureFixture)
     assert answers(asked(tmp_path, [row(TEXT)], TEXT.replace("\n", " "))) == [TEXT.replace("\n", " ")]
     assert not log.text
     assert answers(asked(tmp_path, [row(TEXT)], f"First.\n{TEXT.replace(' ', '   ')}\n")) == [TEXT.replace(" ", "   ")]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "changed"),
+    [
+        ("rent of 100", "rent of 1000 euros"),
+        ("rent of 100", "rent of 100,000 euros"),
+        ("rent of 100", "rent of 100.50 euros"),
+        ("12 months", "after 112 months"),
+        ("12 months", "after 2.12 months"),
+        ("The plan is legal", "The plan is legally void"),
+        ("The plan is legal", "The plan is legal_ly void"),
+        ("the cafe", "the cafe\u0301 is open"),
+        ("It costs 5.", "It costs 5.7 euros."),
+    ],
+)
+def test_words_and_numbers_are_whole(evidence: str, changed: str, tmp_path: Path) -> None:
+    for text in (changed, f"They say: {changed}"):
+        with pytest.raises(DatasetError, match="make the pairs again"):
+            asked(tmp_path, [row(evidence)], text)
+    # What is only part of a word does not count as a second place either.
+    assert answers(asked(tmp_path, [row(evidence)], f"{changed}. Or: {evidence} (once).")) == [evidence]
+
+
+@pytest.mark.parametrize("evidence", ["the fee", "100", "(100)", "5.", "東京", "서울"])
+def test_marks_and_scripts_without_blanks_end_no_word(evidence: str, tmp_path: Path) -> None:
+    before, after = {"東京": ("我住在", "很久了"), "서울": ("", "에 산다")}.get(evidence, ("“", "”, they say, 7."))
+    text = f"{before}{evidence}{after}"
+    for start in (len(before), 0):
+        assert answers(asked(tmp_path, [row(evidence, start)], text)) == [evidence]
+
+
+@pytest.mark.parametrize(
+    ("text", "span", "rest"),
+    [
+        ("A rent of 1000 euros", (2, 13), ("", "0")),
+        ("A rent of 1,000.50 euros", (12, 18), ("1,", "")),
+        ("The unlawful plan", (6, 9), ("un", "ful")),
+        ("The plan", (0, 8), ("", "")),
+        ("The plan. It", (4, 9), ("", "")),
+    ],
+)
+def test_a_span_may_cut_words_that_are_said_with_it(
+    text: str, span: tuple[int, int], rest: tuple[str, str], tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    assert around(text, *span) == rest
+    cut = text[slice(*span)]
+    rows = [row(cut, span[0], around=list(rest)), row("They say", 30)]
+    assert answers(asked(tmp_path, rows[:1], text)) == [cut]
+    assert not log.text
+    moved = asked(tmp_path, rows, f"They say: {text.replace(' ', '  ')}.").queries[0].spans[0]
+    assert moved.start == len("They say: ") + len(text[: span[0]].replace(" ", "  "))
+    assert moved.end - moved.start == len(cut.replace(" ", "  "))
+    if any(rest):
+        with pytest.raises(DatasetError, match="make the pairs again"):
+            asked(tmp_path, rows[:1], text.replace(f"{rest[0]}{cut}{rest[1]}", f"{rest[0]}{cut}{rest[1]}ly"))
+
+
+@pytest.mark.parametrize("wrong", ["x", ["x"], [1, 2], {"a": "b"}])
+def test_words_that_are_cut_are_said_in_two_texts(wrong: Any, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r'q\.jsonl, line 1: "around" is .*, and no \[text before the span'):
+        asked(tmp_path, [row(around=wrong)], TEXT)
 
 
 def test_rows_without_evidence_stay_as_they_are(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:

@@ -93,11 +93,18 @@ def test_sets_in_a_folder_are_no_tables_of_it(tmp_path: Path) -> None:
     assert open_dataset(str(tmp_path / "train")).name == "train"
 
 
+def test_sets_in_a_dataset_of_the_hub_have_no_name_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_spans(tmp_path / "train")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **options: str(tmp_path))
+    with pytest.raises(DatasetError, match=r"^owner/some-set is no dataset: expected"):
+        open_dataset("owner/some-set")
+
+
 def test_a_file_of_questions_is_no_dataset(tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "pairs.jsonl", [{"query": "What?", "doc_id": "a", "start": 0, "end": 1}])
     with pytest.raises(DatasetError, match="give the documents, and this file with --questions"):
         open_dataset(str(file))
-    with pytest.raises(DatasetError, match="give the documents as DATA and this file with --pairs"):
+    with pytest.raises(DatasetError, match="as DATA and this file with --pairs; --validation and --replay take sets"):
         open_dataset(str(file), training=True)
     with pytest.raises(DatasetError, match="or any documents with --pairs FILE"):
         open_dataset(str(tmp_path), training=True)

@@ -211,6 +211,21 @@ def test_a_definition_begins_with_what_defines_the_term() -> None:
     assert asked(definitions.propose, Document("a.txt", text[:50].replace("hereinafter ", "the "), "Boats")) == {}
 
 
+@pytest.mark.parametrize("between", [" ", ", ", " and ", "; "])
+def test_names_of_one_thing_have_one_definition(between: str) -> None:
+    thing = "Harbour Storage Ltd., a company of Dover (the “Company”)"
+    text = f"This lease is made by {thing}{between}(the “Licensor”) and shall begin in May."
+    found = asked(definitions.propose, Document("a.txt", f"On boats and water\n\n{text}", "Boats"))
+    answers = {query.split("“")[1].split("”")[0]: answer for query, answer in found.items()}
+    assert answers == {"Company": text, "Licensor": text}
+    # Between things of their own, a definition begins with what the earlier one does not mean.
+    other = text.replace(f"{between}(the", "; and with Mr. Brown of Calais (the")
+    found = asked(definitions.propose, Document("a.txt", f"On boats and water\n\n{other}", "Boats"))
+    assert [answer for query, answer in found.items() if "Licensor" in query] == [
+        "with Mr. Brown of Calais (the “Licensor”) and shall begin in May."
+    ]
+
+
 def test_no_question_ends_in_two_marks() -> None:
     text = (
         "## Why does this happen??\n\n"

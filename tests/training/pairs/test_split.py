@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxindex.errors import ConfigError, UsageError
-from ctxindex.evaluation.datasets import open_dataset
-from ctxindex.training.pairs import Pair, PairOptions, Split, draw, remove_set, split, write_pairs, write_set
+from ctxindex.evaluation.datasets import open_dataset, open_questions
+from ctxindex.training.pairs import Pair, PairOptions, Split, draw, holds_pairs, split, write_pairs, write_set
 from ctxindex.training.pairs.writing import Cuts
 from ctxindex.types import Document
 from tests.training.pairs.documents import corpus, lease
@@ -109,22 +109,26 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
         write_pairs(tmp_path / "file" / "pairs.jsonl", Split((), ()))
 
 
-def test_a_set_that_was_written_is_removed_and_no_other(tmp_path: Path) -> None:
-    side = Split((lease(),), draw([lease()]).pairs)
-    for name in ("alone", "among"):
-        write_set(tmp_path / name, side)
-    (tmp_path / "among" / "notes.txt").write_text("mine")
-    assert remove_set(tmp_path / "alone")
-    assert not (tmp_path / "alone").exists()
-    assert remove_set(tmp_path / "among")
-    assert [path.name for path in (tmp_path / "among").iterdir()] == ["notes.txt"]
+def test_a_span_that_cuts_a_word_is_written_with_the_rest_of_it(tmp_path: Path) -> None:
+    document = Document("a", "A rent of 1000 euros.")
+    pairs = (Pair("What?", "a", 2, 13, "generated"), Pair("Which?", "a", 2, 14, "generated"))
+    write_pairs(tmp_path / "pairs.jsonl", Split((document,), pairs))
+    cut, whole = (json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text("utf-8").splitlines())
+    assert (cut["evidence"], cut["around"]) == ("rent of 100", ["", "0"])
+    assert (whole["evidence"], "around" in whole) == ("rent of 1000", False)
+    read = open_questions(tmp_path / "pairs.jsonl", [document], "set")
+    assert [(query.spans[0].start, query.spans[0].end) for query in read.queries] == [(2, 13), (2, 14)]
+
+
+def test_a_set_that_was_written_is_told_from_others(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", Split((lease(),), draw([lease()]).pairs))
+    assert holds_pairs(tmp_path / "set")
     own = tmp_path / "own"
     own.mkdir()
     for name in ("documents.jsonl", "queries.jsonl"):
         (own / name).write_text('{"query_id": "1", "query": "Made by hand?", "doc_id": "a", "start": 0, "end": 1}\n')
-    assert not remove_set(own)
-    assert not remove_set(tmp_path / "nowhere")
-    assert len(list(own.iterdir())) == 2
+    assert not holds_pairs(own)
+    assert not holds_pairs(tmp_path / "nowhere")
 
 
 @given(
