@@ -6,20 +6,25 @@ FOLDER is where the recipe trained its rows, ROW-SEED each. Every model is read 
 itself, in that of another set, and in none (`READINGS`); beside them stands the model that all were trained from, which
 reads no corpus. A figure that was measured of a row and seed is not measured again; results go into
 `benchmarks/measured/cde.json`, from which `results.py` makes a table, with the mean and the range of several seeds.
+Several processes may measure at once, each other rows.
 
 `--documents` takes the first documents of each set, and the questions about them: all of `factbook-eval` take a quarter
-of an hour for each reading.
+of an hour for each reading. Every figure says of how many documents it is, and after how many steps of training; what
+differs in either does not go into one table.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
+import os
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypedDict
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -47,7 +52,17 @@ READINGS: dict[str, dict[str, Any]] = {
 }
 """How a model is read, as settings; `...` stands for the other set."""
 
-Scores = dict[str, float]
+
+class Figure(TypedDict):
+    """An nDCG@10, of how many documents (None: of all of the set) and after how many steps (None: of no training)."""
+
+    ndcg: float
+    documents: int | None
+    steps: int | None
+
+
+Figures: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Figure]]]
+"""By row and reading, then by seed, then by set."""
 
 
 def score(model: str, settings: Mapping[str, Any], corpus: Corpus, other: Path, threads: int | None) -> float:
@@ -58,14 +73,14 @@ def score(model: str, settings: Mapping[str, Any], corpus: Corpus, other: Path, 
     return run.metrics["ndcg@10"].mean
 
 
-def table(found: Mapping[str, Mapping[str, Scores]]) -> list[dict[str, Any]]:
+def table(found: Figures) -> list[dict[str, Any]]:
     """A row for each that was measured: what it is called, with its seeds, and the mean over them by set."""
     rows = []
     for name, seeds in found.items():
         columns: dict[str, list[float]] = {}
-        for values in seeds.values():
-            for dataset, value in values.items():
-                columns.setdefault(dataset, []).append(value)
+        for figures in seeds.values():
+            for dataset, figure in figures.items():
+                columns.setdefault(dataset, []).append(figure["ndcg"])
         means = {dataset: statistics.fmean(column) for dataset, column in columns.items()}
         several = [max(column) - min(column) for column in columns.values() if len(column) > 1]
         told = f" ({len(seeds)} seeds, apart by {100 * max(several):.1f} at most)" if several else ""
@@ -73,18 +88,66 @@ def table(found: Mapping[str, Mapping[str, Scores]]) -> list[dict[str, Any]]:
     return rows
 
 
-def read() -> dict[str, dict[str, Scores]]:
-    """What was measured so far: by row and reading, then by seed, then by set."""
-    found: dict[str, dict[str, Scores]] = (
+def read() -> dict[str, dict[str, dict[str, Figure]]]:
+    """What was measured so far."""
+    found: dict[str, dict[str, dict[str, Figure]]] = (
         json.loads(MEASURED.read_text(encoding="utf-8"))["seeds"] if MEASURED.exists() else {}
     )
     return found
 
 
-def write(found: Mapping[str, Mapping[str, Scores]], documents: int | None, steps: int) -> None:
-    """All that was measured so far."""
+def require_alike(found: Figures, documents: int | None, steps: int | None) -> None:
+    """Check that a figure of so many documents, after so many steps, may stand beside those that were measured.
+
+    Raises:
+        SystemExit: it may not; the message says what to do.
+    """
+    for name, seeds in found.items():
+        for seed, figures in seeds.items():
+            for dataset, other in figures.items():
+                apart = steps is not None and other["steps"] not in (None, steps)
+                if apart or other["documents"] != documents:
+                    raise SystemExit(
+                        f"{name}, seed {seed}, {dataset} was measured {_of(other['documents'], other['steps'])}, and "
+                        f"this would be {_of(documents, steps)}: measure alike, or put {MEASURED} away"
+                    )
+
+
+def _of(documents: int | None, steps: int | None) -> str:
+    trained = "" if steps is None else f" after {steps} steps"
+    return f"of {'all' if documents is None else f'the first {documents}'} documents{trained}"
+
+
+def keep(name: str, seed: str, dataset: str, figure: Figure) -> None:
+    """Put a figure beside those that are in the file by now, which may be more than when it was begun.
+
+    Raises:
+        SystemExit: as of `require_alike`.
+    """
+    with _alone():
+        found = read()
+        require_alike(found, figure["documents"], figure["steps"])
+        found.setdefault(name, {}).setdefault(seed, {})[dataset] = figure
+        _write(found)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keeps other processes from the file; the lock is a file of its own, since the other is replaced."""
+    MEASURED.parent.mkdir(exist_ok=True)
+    with MEASURED.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _write(found: Figures) -> None:
+    """All that was measured so far, whole or not at all."""
+    figures = [one for seeds in found.values() for sets in seeds.values() for one in sets.values()]
+    steps = next((one["steps"] for one in figures if one["steps"] is not None), None)
+    documents = figures[0]["documents"]
+    long = "" if steps is None else f" for {steps} steps of 24 pairs"
     about = (
-        f"Trained from minilm-insent for {steps} steps of 24 pairs (`recipes/train_minilm_cde.py`), with the first "
+        f"Trained from minilm-insent{long} (`recipes/train_minilm_cde.py`), with the first "
         "stage frozen, and read in the context of 64 texts of the set itself, of the other set, or of none. The row "
         "`null` never had a context in training, so what the corpus context gains is the difference to it; what the "
         "batches gain is `clusters` less `random` (`python benchmarks/cde_rows.py`)."
@@ -92,8 +155,9 @@ def write(found: Mapping[str, Mapping[str, Scores]], documents: int | None, step
     if documents is not None:
         about += f" Of each set the first {documents} documents, with the questions about them."
     values = {"about": about, "sets": SETS, "seeds": found, "runs": table(found)}
-    MEASURED.parent.mkdir(exist_ok=True)
-    MEASURED.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    partial = MEASURED.with_suffix(".tmp")
+    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, MEASURED)
 
 
 def first(corpus: Corpus, documents: int | None) -> Corpus:
@@ -119,19 +183,18 @@ def main() -> None:
     given = parser.parse_args()
     chunker = load_chunker(recipe.CHUNKS, load_encoder(MINILM).tokenizer)
     corpora = [cut(open_dataset(str(given.data / name)), chunker, recipe.CHUNKS) for name in SETS]
-    asked: list[tuple[str, str, str, Mapping[str, Any]]] = [(BASE, "0", MINILM_INSENT, {})]
-    steps = 0
+    asked: list[tuple[str, str, str, Mapping[str, Any], int | None]] = [(BASE, "0", MINILM_INSENT, {}, None)]
     for row, seed, place in models(given.folder, given.row):
         steps = json.loads((place / "training" / "plan.json").read_text(encoding="utf-8"))["schedule"]["steps"]
-        asked += [(f"{row}: {name}", seed, str(place), READINGS[name]) for name in given.reading]
-    for name, seed, model, settings in asked:
+        asked += [(f"{row}: {name}", seed, str(place), READINGS[name], steps) for name in given.reading]
+    for *_, trained in asked:  # before a quarter of an hour goes into what could not be kept
+        require_alike(read(), given.documents, trained)
+    for name, seed, model, settings, trained in asked:
         for corpus in (first(one, given.documents) for one in corpora):
             if corpus.name in read().get(name, {}).get(seed, {}):
                 continue
             value = score(model, settings, corpus, given.data / OTHER[corpus.name], given.threads)
-            found = read()  # again, since another process may measure other rows
-            found.setdefault(name, {}).setdefault(seed, {})[corpus.name] = value
-            write(found, given.documents, steps)
+            keep(name, seed, corpus.name, Figure(ndcg=value, documents=given.documents, steps=trained))
             print(f"{name:<45} seed {seed} {corpus.name} {100 * value:.1f}", flush=True)
 
 

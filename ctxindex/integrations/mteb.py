@@ -85,7 +85,8 @@ class MtebSearch:
             underscore in common are encoded as one document, in the order of the integer behind it.
         name: `owner/model`, under which mteb files the results; else it is made of the model's name and the method.
         context: what a CDE encoder reads in: "corpus", a sample of what is indexed, or "null", the model's own
-            stand-in for one. None is "corpus", unless the encoder was given a context by hand: that is kept then.
+            stand-in for one. None is "corpus", unless the encoder was given a context by hand, be it the null context
+            (`with_context`): that is kept then.
 
     Raises:
         UsageError: both a chunker and group_by_prefix are given, or a context to an encoder that reads none.
@@ -301,7 +302,7 @@ def _conditioned(encoder: Encoder, context: str | None) -> tuple[Encoder, Contex
         return encoder, None
     if context == NULL_CONTEXT:
         return found.with_context(None), None
-    if context is None and found.context is not None and not found.context.is_null:
+    if context is None and found.was_given_context:
         return encoder, None
     return encoder, found
 

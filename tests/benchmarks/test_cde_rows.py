@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import cde_rows
-from benchmarks.cde_rows import READINGS, first, models, read, table, write
+from benchmarks.cde_rows import BASE, READINGS, Figure, first, keep, models, read, table
 from recipes.train_minilm_cde import RESULTS
 from tests.evaluation.builders import people
 
 
+def figure(ndcg: float, documents: int | None = 80, steps: int | None = 150) -> Figure:
+    return Figure(ndcg=ndcg, documents=documents, steps=steps)
+
+
+@pytest.fixture(autouse=True)
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "measured" / "cde.json"
+    monkeypatch.setattr(cde_rows, "MEASURED", file)
+    return file
+
+
 def test_several_seeds_are_a_mean_and_how_far_they_are_apart() -> None:
+    seeds = {"0": (0.5, 0.6), "1": (0.7, 0.65), "2": (0.6, 0.61)}
     found = table(
         {
-            "null: no corpus": {"0": {"a": 0.5, "b": 0.7}},
-            "clusters: its corpus": {"0": {"a": 0.5, "b": 0.6}, "1": {"a": 0.7, "b": 0.65}, "2": {"a": 0.6, "b": 0.61}},
+            "null: no corpus": {"0": {"a": figure(0.5), "b": figure(0.7)}},
+            "clusters: its corpus": {seed: {"a": figure(a), "b": figure(b)} for seed, (a, b) in seeds.items()},
         }
     )
     assert [one["name"] for one in found] == [
@@ -28,15 +43,59 @@ def test_several_seeds_are_a_mean_and_how_far_they_are_apart() -> None:
     assert found[1]["ndcg@10"] == pytest.approx({"a": 0.6, "b": 0.62})
 
 
-def test_what_was_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cde_rows, "MEASURED", tmp_path / "measured" / "cde.json")
+def test_what_was_measured_is_kept(measured: Path) -> None:
     assert read() == {}
-    write({"null: no corpus": {"0": {"factbook-eval": 0.5}}}, 80, 150)
-    assert read() == {"null: no corpus": {"0": {"factbook-eval": 0.5}}}
-    values = json.loads((tmp_path / "measured" / "cde.json").read_text("utf-8"))
+    keep(BASE, "0", "factbook-eval", figure(0.4, steps=None))
+    assert "Trained from minilm-insent (`recipes" in json.loads(measured.read_text("utf-8"))["about"]
+    keep("null: no corpus", "0", "factbook-eval", figure(0.5))
+    assert read() == {
+        BASE: {"0": {"factbook-eval": figure(0.4, steps=None)}},
+        "null: no corpus": {"0": {"factbook-eval": figure(0.5)}},
+    }
+    values = json.loads(measured.read_text("utf-8"))
     assert "for 150 steps" in values["about"]
     assert "the first 80 documents" in values["about"]
-    assert values["runs"] == [{"name": "null: no corpus", "ndcg@10": {"factbook-eval": 0.5}}]
+    assert values["runs"][1] == {"name": "null: no corpus", "ndcg@10": {"factbook-eval": 0.5}}
+    assert sorted(one.name for one in measured.parent.iterdir()) == ["cde.json", "cde.lock"]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (figure(0.6, documents=None), r"of the first 80 documents after 150 .* would be of all documents after 150"),
+        (figure(0.6, documents=40), "would be of the first 40 documents"),
+        (figure(0.6, steps=300), r"after 150 steps.*after 300 steps: measure alike, or put .*cde\.json away"),
+        (figure(0.6, documents=40, steps=None), "would be of the first 40 documents: measure alike"),
+    ],
+)
+def test_figures_that_cannot_be_compared_do_not_come_together(measured: Path, other: Figure, message: str) -> None:
+    keep("null: no corpus", "0", "factbook-eval", figure(0.5))
+    before = measured.read_text("utf-8")
+    with pytest.raises(SystemExit, match=message):
+        keep("clusters: its corpus", "1", "factbook-eval", other)
+    assert measured.read_text("utf-8") == before
+
+
+def test_what_another_process_measures_meanwhile_is_kept_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reads, changes and writes; without a lock most of it is lost."""
+
+    def slowly() -> Any:
+        found = read()
+        time.sleep(0.005)  # so that the others come in between
+        return found
+
+    monkeypatch.setattr(cde_rows, "read", slowly)
+    processes = [multiprocessing.get_context("fork").Process(target=_keep_ten, args=(row,)) for row in ("a", "b", "c")]
+    for one in processes:
+        one.start()
+    for one in processes:
+        one.join()
+    assert {row: len(seeds) for row, seeds in read().items()} == {"a": 10, "b": 10, "c": 10}
+
+
+def _keep_ten(row: str) -> None:
+    for seed in range(10):
+        keep(row, str(seed), "factbook-eval", figure(0.5))
 
 
 def test_models_are_those_that_are_finished(tmp_path: Path) -> None:

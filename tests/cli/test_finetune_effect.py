@@ -65,7 +65,8 @@ def test_late_interaction_has_two_views_where_it_is_blended(home: Path, asked: A
 def test_what_comes_next_is_a_command_that_the_model_understands(home: Path, asked: Asked) -> None:
     pylate(home / "colbert", PYLATE)
     result = train("--model", "colbert")
-    assert "eval OTHER-SET --model colbert --method late-interaction,anchor=32,anchor-title,blend=0.0 --compare model=tuned" in result.stdout
+    read = "late-interaction,anchor=32,anchor-title,blend=0.0"
+    assert f"eval OTHER-SET --model colbert --method {read} --compare model=tuned" in result.stdout
 
 
 def test_a_home_folder_is_found_wherever_it_is_named(home: Path, asked: Asked) -> None:

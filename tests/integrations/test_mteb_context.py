@@ -54,6 +54,8 @@ def test_a_cde_model_reads_a_corpus_in_the_context_of_a_sample_of_it(cde: CdeEnc
         search(model, corpus_of({"x": "Ships in the harbour.", "y": "Two old piers."}), QUESTIONS)
         require_same(found(model), expected(reading))
     require_same(found(MtebSearch(cde, context="null")), expected(cde))
+    require_same(found(MtebSearch(cde.with_context(None))), expected(cde))  # given by hand, so it is kept
+    require_same(found(MtebSearch(cde.with_context(None), context="corpus")), expected(reading))
     require_same(found(MtebSearch(reading)), expected(reading))
     by_hand = cde.with_context(cde.encode_context(["Something else altogether."]))
     require_same(found(MtebSearch(by_hand)), expected(by_hand))
@@ -77,6 +79,8 @@ def test_the_context_is_part_of_what_mteb_knows_a_model_by(cde: CdeEncoder, mini
     assert len({each.revision for each in meta}) == 3
     assert MtebSearch(cde, context="corpus").mteb_model_meta.revision == meta[0].revision
     assert MtebSearch(by_hand, context="corpus").mteb_model_meta.revision == meta[0].revision
+    by_hand_null = MtebSearch(cde.with_context(None)).mteb_model_meta
+    assert (by_hand_null.name, by_hand_null.revision) == (meta[1].name, meta[1].revision)
     with pytest.raises(UsageError, match="reads no corpus context"):
         MtebSearch(minilm_late, context="null")
     with pytest.raises(UsageError, match="context elsewhere is none of corpus, null"):

@@ -25,6 +25,7 @@ class ContextEncoder(LocalEncoder, ABC):
     """Implements `Encoder` with a model of two stages, of which the first reads a sample of the corpus."""
 
     _context: CorpusContext | None = None
+    _was_given_context = False
 
     @property
     def model_id(self) -> str:
@@ -35,6 +36,11 @@ class ContextEncoder(LocalEncoder, ABC):
     def context(self) -> CorpusContext | None:
         """The context that this encoder reads with; None where it has been given none."""
         return self._context
+
+    @property
+    def was_given_context(self) -> bool:
+        """Whether this encoder reads as `with_context` said, be it with the null context; not as it was loaded."""
+        return self._was_given_context
 
     @property
     @abstractmethod
@@ -99,6 +105,7 @@ class ContextEncoder(LocalEncoder, ABC):
         """This encoder with another context, which is called `name` in its spec."""
         other = copy(self)
         other._context = context
+        other._was_given_context = True
         other._backbone = None
         other.spec = replace(self.spec, context=name)
         return other

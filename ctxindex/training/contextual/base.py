@@ -98,12 +98,16 @@ def as_cde(checkpoint: Checkpoint) -> Checkpoint:
 def cde_base(named: Checkpoint, options: ContextualOptions, folder: Path) -> Checkpoint:
     """The CDE model that is trained: the model that was named itself, or what is made of it in `folder`.
 
+    Where nothing is made, nothing is left in `folder` of what an earlier start made of another model.
+
     Raises:
         ConfigError: as of `require_trainable`.
         ModelError: the model cannot be used, or the folder cannot be written.
     """
     require_trainable(named, options)
     if named.cde is not None:
+        for left in (folder, _partial(folder)):
+            shutil.rmtree(left, ignore_errors=True)
         return named
     settings = NativeCde(
         context_size=options.context_size[1],
@@ -140,7 +144,7 @@ def _noted(folder: Path) -> dict[str, Any]:
 
 
 def _make(model: str, settings: NativeCde, made_of: dict[str, Any], folder: Path) -> None:
-    partial = folder.with_name(f"{folder.name}.partial")
+    partial = _partial(folder)
     shutil.rmtree(partial, ignore_errors=True)
     make_native_cde(model, partial / _MODEL, settings)
     try:
@@ -149,3 +153,8 @@ def _make(model: str, settings: NativeCde, made_of: dict[str, Any], folder: Path
         partial.replace(folder)
     except OSError as error:
         raise ModelError(f"cannot write {folder}: {error}") from None
+
+
+def _partial(folder: Path) -> Path:
+    """Where it is made before it is whole."""
+    return folder.with_name(f"{folder.name}.partial")

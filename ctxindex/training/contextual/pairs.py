@@ -110,7 +110,8 @@ class PairBatch:
     `contextual` are the documents in their windows, `isolated` the same chunks each alone, where the encoder mixes the
     two by `blend`; `counts` are the chunks of each document that have a vector. `answers[i]` are all of these that
     answer question i. `removed` (pairs, pairs) says which positives are no negatives of which questions; `elsewhere`
-    are (question, chunk of the batch) where the same words are answered by another document.
+    are (question, chunk of the batch) where the same words are asked once more, of this document or another, and
+    answered by a chunk that is no gold of this question.
     """
 
     context: tuple[Text, ...]
@@ -237,17 +238,19 @@ class PairSampler:
         self, source: str, chosen: Sequence[_Asked], read: Sequence[tuple[int, _Read]]
     ) -> Iterator[tuple[int, int]]:
         """See `PairBatch`; siblings are among them, which nobody has drawn, but the set says what they answer."""
-        answers: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        # Of each chunk its document, its number there, and its number in the batch; a dict keeps their order.
+        answers: dict[str, dict[tuple[int, int, int], None]] = defaultdict(dict)
         first = 0
         for document, one in read:
             for question in self._sources[source][document].questions:
-                own = (place for place, chunk in enumerate(one.chunks) if chunk in question.golds)
-                answers[question.text.casefold()] += [(document, first + place) for place in own]
+                own = ((document, chunk, first + place) for place, chunk in enumerate(one.chunks))
+                answers[question.text.casefold()].update((each, None) for each in own if each[1] in question.golds)
             first += len(one.chunks)
         for number, each in enumerate(chosen):
-            for document, chunk in answers[each.pair.question.text.casefold()]:
-                if document != each.pair.document:
-                    yield number, chunk
+            for document, chunk, place in answers[each.pair.question.text.casefold()]:
+                # Golds of the same document may be in several lines of a set, and are several questions then.
+                if document != each.pair.document or chunk not in each.pair.question.golds:
+                    yield number, place
 
     def _drawn(self, numbers: Numbers, rng: np.random.Generator) -> tuple[Numbers, tuple[Text, ...]]:
         """Which of its golds each pair of the step has, and the context: golds are drawn of all that it may be of."""

@@ -79,7 +79,9 @@ class ContextualWorkshop(Workshop):
         require_pairs(self._data.sources, self._plan.schedule.documents)
         self._named = base_of(self._plan)
         self._folder.require_same({NAMED: self._named}, NAMED)
-        return cde_base(open_checkpoint(self._plan.model), self._plan.contextual, self._folder.base)
+        named = open_checkpoint(self._plan.model)
+        self._reads_a_context = named.cde is not None
+        return cde_base(named, self._plan.contextual, self._folder.base)
 
     def finished(self, ended: Ended, found: Mapping[str, Any]) -> Finetuned:
         """See `Workshop.finished`."""
@@ -225,7 +227,7 @@ class ContextualWorkshop(Workshop):
             return {}
         model, chosen = self._plan.model, given(self._plan.encoder)
         measured = {ALONE: self._run("independent", model, self._alone())}
-        if not self._folder.base.is_dir():  # nothing was made of it: it reads a context already
+        if self._reads_a_context:
             measured[CONTEXT] = list(self._in_corpus(model, chosen))
         elif self._plan.encoder.windows != "chunk":
             measured[CONTEXT] = self._run("late", model, chosen)

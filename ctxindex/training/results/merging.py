@@ -16,12 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctxindex.encoding.cde.settings import TENSORS
 from ctxindex.encoding.model_files import OTHER_WEIGHTS, weight_files
 from ctxindex.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     import torch
 
+_SAFETENSORS = ".safetensors"
 _NAMED = 3
 """How many tensors a message names."""
 
@@ -54,7 +56,8 @@ def merge_folders(base: Path, tuned: Path, share: float, into: Path) -> None:
 
     The folders may have their weights in different files: tensors are found by the subfolder they lie in (the modules
     of Sentence-Transformers have one each) and their name. Weights in other formats than safetensors are not copied,
-    since they would be those of the tuned model. `into` appears complete, or not at all.
+    and neither are those of another precision beside what is loaded (`model.fp16.safetensors`), since they would be
+    those of the tuned model. `into` appears complete, or not at all.
 
     Raises:
         ConfigError: a share out of its range.
@@ -66,12 +69,15 @@ def merge_folders(base: Path, tuned: Path, share: float, into: Path) -> None:
         raise ModelError(f"{into} is there already: merge into a new folder")
     olds, news = _tensors_of(base), _tensors_of(tuned)
     _require_same_names(olds, news)
+    weights = _weights_of(tuned)
+    left = OTHER_WEIGHTS | {_SAFETENSORS}
+    copied = [file for file in tuned.rglob("*") if file.is_file() and file.suffix not in left]
     partial = into.with_name(f"{into.name}.{uuid.uuid4().hex}.tmp")
     try:
-        for source in sorted(file for file in tuned.rglob("*") if file.is_file() and file.suffix not in OTHER_WEIGHTS):
+        for source in sorted([*copied, *weights]):
             target = partial / source.relative_to(tuned)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if source.suffix == ".safetensors":
+            if source.suffix == _SAFETENSORS:
                 _merge_file(source, target, _prefix(source, tuned), olds, share)
             else:
                 shutil.copyfile(source, target)
@@ -122,7 +128,7 @@ def _tensors_of(folder: Path) -> dict[str, Path]:
     from safetensors import SafetensorError, safe_open
 
     found: dict[str, Path] = {}
-    for file in sorted(folder.rglob("*.safetensors")) or weight_files(folder):
+    for file in _weights_of(folder):
         try:
             with safe_open(file, framework="pt") as tensors:
                 names = list(tensors.keys())
@@ -133,6 +139,13 @@ def _tensors_of(folder: Path) -> dict[str, Path]:
                 raise ModelError(f"{folder} has {full} twice, in {found[full].name} and in {file.name}")
             found[full] = file
     return found
+
+
+def _weights_of(folder: Path) -> list[Path]:
+    """The files of the weights that are loaded from a folder and those below it."""
+    places = sorted({file.parent for file in folder.rglob(f"*{_SAFETENSORS}")}) or [folder]
+    own = {place / TENSORS for place in places if (place / TENSORS).is_file()}  # a CDE model's, beside the others
+    return sorted(own.union(*map(weight_files, places)))
 
 
 def _prefix(file: Path, folder: Path) -> str:

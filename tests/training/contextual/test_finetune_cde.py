@@ -16,6 +16,7 @@ from ctxindex.encoding import EncoderOptions, load_encoder, open_checkpoint
 from ctxindex.encoding.cde.encoder import CdeEncoder
 from ctxindex.encoding.cde.folder import make_native_cde
 from ctxindex.encoding.cde.settings import NativeCde
+from ctxindex.encoding.options import make_spec
 from ctxindex.errors import ConfigError, ModelError
 from ctxindex.training.context import in_context
 from ctxindex.training.contextual.base import as_cde, cde_base, require_trainable
@@ -24,6 +25,7 @@ from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.contextual.workshop import ContextualWorkshop
 from ctxindex.training.data import Data, DataOptions, read_data
 from ctxindex.training.finetune import ALONE, CONTEXT, NULL, TUNED, Plan, finetune
+from ctxindex.training.plan import described
 from ctxindex.training.schedule import Schedule
 from tests.encoding.tiny import save_sentence_transformer
 from tests.training.sets import PLACES, SPEC, chunker, write_set
@@ -177,6 +179,45 @@ def test_what_another_start_left_behind_is_not_trained(
     assert cde.share_stages
 
 
+def test_a_base_that_another_start_made_says_nothing_of_a_model_that_reads_a_context(
+    root: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_native_cde(str(root / "bert"), tmp_path / "work" / "made", NativeCde(context_size=4))
+    measured: list[str] = []
+    in_corpus = ContextualWorkshop._in_corpus
+
+    def watched(self: ContextualWorkshop, model: str, *rest: Any, **more: Any) -> Any:
+        measured.append(model)
+        return in_corpus(self, model, *rest, **more)
+
+    monkeypatch.setattr(ContextualWorkshop, "_in_corpus", watched)
+    native = plan_of(tmp_path / "work", "made")
+    stop_and_go_on(plan_of(root), native, data, tmp_path / "tuned", monkeypatch)
+    assert str(made) in measured, "the base itself, in the context of the corpus"
+
+
+def test_nothing_is_left_of_a_base_where_none_is_made(root: Path, tmp_path: Path) -> None:
+    made = make_native_cde(str(root / "bert"), tmp_path / "made")
+    for left in ("base", "base.partial"):
+        (tmp_path / left / "model").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="two stages"):
+        cde_base(open_checkpoint(str(made)), replace(SMALL, first_stage="shared"), tmp_path / "base")
+    assert (tmp_path / "base").exists(), "nothing is done for a training that cannot be"
+    assert cde_base(open_checkpoint(str(made)), SMALL, tmp_path / "base").folder == made
+    assert [one.name for one in tmp_path.iterdir()] == ["made"]
+
+
+def test_the_bias_that_is_taken_anyway_may_be_said(root: Path, data: Data) -> None:
+    """To go on with a training where nobody said it."""
+    spec = make_spec(as_cde(open_checkpoint(str(root / "bert"))), plan_of(root).encoder)
+    default, said, other = (
+        described(plan_of(root, options=replace(SMALL, context_bias_init=bias)), data, spec, "float32")
+        for bias in (None, 0.0, -2.0)
+    )
+    assert default == said
+    assert default != other
+
+
 def test_a_base_is_made_once_and_again_where_it_is_another(root: Path, other: Path, tmp_path: Path) -> None:
     def made(model: str, **options: Any) -> tuple[str, int]:
         cde_base(open_checkpoint(str(root / model)), replace(SMALL, **options), tmp_path / "base")
@@ -275,7 +316,7 @@ def test_a_training_that_was_stopped_ends_in_the_same_model(
     again = trained(plan_of(root), data, tmp_path / "tuned", resume=True)
     assert again.earlier
     assert not (training / "base").exists()
-    with pytest.raises(ConfigError, match=r"another training: contextual\.batches"):
+    with pytest.raises(ConfigError, match="another training: --batches"):
         trained(plan_of(root, options=replace(SMALL, batches="random")), data, tmp_path / "tuned", resume=True)
 
 

@@ -158,6 +158,28 @@ def test_siblings_that_answer_the_same_words_elsewhere_are_known(encoder: LocalE
     assert {(0, 4), (0, 5)} <= set(_left_out(batch))
 
 
+def test_what_answers_the_same_words_in_another_line_of_a_set_is_known(encoder: LocalEncoder) -> None:
+    """Two answers in one document, in two lines that name no query: two questions with a gold each."""
+    lines = Question("What of ships?", (0,)), Question("what OF ships?", (1,)), Question("when is the market?", (2,))
+    sources: Sources = {"a": [TrainingDocument(document("Arles").source, lines)]}
+    pairs = pairs_of(sources)
+    chosen = PairSampler(
+        sources,
+        pairs,
+        encoder,
+        replace(PLAIN, insent=0.5),
+        windows=1,
+        labels=np.zeros(len(pairs), dtype=np.int64),
+        texts=GoldTexts.of(sources, pairs),
+        remove=nothing,
+    )
+    batch = chosen.batch(Draw(0, "a", (0, 2), 0))
+    assert (batch.counts, batch.answers) == ((3,), ((0,), (2,)))
+    assert batch.elsewhere == ((0, 1),), "its own gold is none of them, and neither is what answers other words"
+    assert (0, 1) in _left_out(batch)
+    assert chosen.batch(Draw(0, "a", (0, 1), 0)).elsewhere == ((0, 1), (1, 0))
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 500), st.sets(st.integers(0, 11), min_size=1, max_size=6))
 def test_a_context_is_of_the_clusters_of_its_batch(encoder: LocalEncoder, step: int, chosen: set[int]) -> None:

@@ -133,6 +133,26 @@ def test_folders_are_merged_with_all_their_modules(tmp_path: Path) -> None:
         merge_folders(base, tuned, 0.25, into)
 
 
+@pytest.mark.parametrize("beside", [("base",), ("tuned",), ("base", "tuned")])
+def test_the_same_weights_in_another_precision_are_none_of_them(tmp_path: Path, beside: tuple[str, ...]) -> None:
+    base, tuned = folder(tmp_path / "base", state(0)), folder(tmp_path / "tuned", state(1))
+    for name in beside:
+        save_file(state(2, torch.float16), tmp_path / name / "model.fp16.safetensors")
+    merge_folders(base, tuned, 0.25, tmp_path / "merged")
+    assert sorted(file.name for file in (tmp_path / "merged").iterdir()) == ["config.json", "model.safetensors"]
+    expected = merge_states(state(0), state(1), 0.25)
+    merged = load_file(tmp_path / "merged" / "model.safetensors")
+    assert all(torch.equal(merged[name], expected[name]) for name in expected)
+
+
+def test_the_tensors_of_a_context_are_merged_too(tmp_path: Path) -> None:
+    for name, value in (("base", 0.0), ("tuned", 1.0)):
+        folder(tmp_path / name, state(0))
+        save_file({"null": torch.full((3,), value)}, tmp_path / name / "cde.safetensors")
+    merge_folders(tmp_path / "base", tmp_path / "tuned", 0.25, tmp_path / "merged")
+    assert load_file(tmp_path / "merged" / "cde.safetensors")["null"].tolist() == [0.25] * 3
+
+
 def test_folders_that_cannot_be_merged_leave_nothing_behind(tmp_path: Path) -> None:
     base = folder(tmp_path / "base", state(0))
     into = tmp_path / "merged"
@@ -147,8 +167,9 @@ def test_folders_that_cannot_be_merged_leave_nothing_behind(tmp_path: Path) -> N
     with pytest.raises(ModelError, match=r"cannot read .*model\.safetensors"):
         merge_folders(base, damaged, 0.5, into)
     twice = folder(tmp_path / "twice", state(1))
+    (twice / "model.safetensors").rename(twice / "weights.safetensors")
     save_file({"layer.bias": torch.ones(4)}, twice / "copy.safetensors")
-    with pytest.raises(ModelError, match=r"has layer\.bias twice, in copy\.safetensors and in model\.safetensors"):
+    with pytest.raises(ModelError, match=r"has layer\.bias twice, in copy\.safetensors and in weights\.safetensors"):
         merge_folders(base, twice, 0.5, into)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=r"has no \*.safetensors weights"):
