@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from ctxindex.encoding.packing import Group, Packing
 
-CACHED = 8 * 2**20
-"""Bytes of a block of scores."""
+CACHED = 2**20
+"""Bytes of a block of scores: half of what a core has for itself, so that products find them there."""
 
 _LEAST_QUERIES, _LEAST_HEADS = 64, 2
 _LEAST, _MOST = 2.0**-100, 2.0**120
