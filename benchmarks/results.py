@@ -83,7 +83,8 @@ _SPEED = (
 
 _SEEDS = (
     "What the recipe gives with several seeds: the one that ships as it is in the package, the others before weights "
-    "are quantised (`benchmarks/seeds.py`). "
+    "are quantised (`benchmarks/seeds.py`). Each keeps the share of its tuned weights that held-out documents of the "
+    "training sets speak for. "
     "The one that finds most in the recipe's own held-out documents is the model that ships."
 )
 EXPERIMENTS = {
