@@ -218,17 +218,13 @@ def _as_json(found: Finetuned, training: Training) -> dict[str, Any]:
 
 
 def _print(found: Finetuned, training: Training) -> None:
-    from ctxindex.training.results.card import duration, results_rows, verdict
-    from ctxindex.training.results.measured import few
+    from ctxindex.training.results.card import duration, results_rows, verdict, why_kept
 
     done = "Finished before, with" if found.earlier else "Trained"
     click.echo(f"{done} {duration(found)}: {found.folder}")
     if found.merges:
         tried = ", ".join(f"{share:g}: {100 * value:.1f}" for share, value in sorted(found.merges.items()))
-        why = "the smallest share within a standard error of the best"
-        if few(list(training.data.held.values())):
-            why = "the most, since too few documents are held out to choose by"
-        click.echo(f"Kept {found.merged:g} of the tuned weights, {why} (nDCG@10 on held-out documents: {tried})")
+        click.echo(f"Kept {found.merged:g} of the tuned weights, {why_kept(found.runs)} (nDCG@10: {tried})")
     elif found.merged < 1:
         click.echo(f"Kept {found.merged:g} of the tuned weights, the rest is the base's.")
     if found.runs:

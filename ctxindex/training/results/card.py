@@ -120,6 +120,13 @@ def verdict(runs: Runs) -> str:
     return f"The tuned model is not told from its base by these documents: {help_}."
 
 
+def why_kept(runs: Runs) -> str:
+    """Why so much of the tuned weights was kept, where there was a choice; see `measured.least_share`."""
+    if few([run.corpus for run in list(runs.values())[-1]]):
+        return "the largest share, since too few documents are held out to choose by"
+    return "the smallest share within a standard error of the best on held-out documents"
+
+
 def _estimate(value: Estimate, run: Run, *, signed: bool = False) -> str:
     """With its interval, but for one query, whose interval would have no width."""
     single = len(run.corpus.queries) == 1
@@ -248,8 +255,7 @@ def _results(found: Finetuned) -> str:
     )
     if found.merges:
         tried = ", ".join(f"{share:g}: {words.points(value)}" for share, value in sorted(found.merges.items()))
-        chosen = "the smallest share that is within a standard error of the best on these documents"
-        return f"{said}\n\nOf the tuned weights {found.merged:g} was kept, {chosen} ({tried})."
+        return f"{said}\n\nOf the tuned weights {found.merged:g} was kept, {why_kept(found.runs)} ({tried})."
     return said if found.merged == 1 else f"{said}\n\nOf the tuned weights {found.merged:g} was kept."
 
 

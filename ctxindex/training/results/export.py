@@ -83,9 +83,8 @@ def write_model(
 def _copy(checkpoint: Checkpoint, into: Path) -> None:
     """All but weights; code only where the model cannot be read without."""
     left = _NOT_COPIED if checkpoint.facts.remote else _NOT_COPIED | {".py"}
-    written = set(
-        checkpoint.backbone.glob("*.safetensors")
-    )  # those of another precision, too: they would be the base's
+    # Those of another precision are left out as well: they would be the base's.
+    written = set(checkpoint.backbone.glob("*.safetensors"))
     for source in sorted(checkpoint.folder.rglob("*")):
         place = source.relative_to(checkpoint.folder)
         if source.is_dir() or _SKIPPED_FOLDERS & set(place.parts) or source.suffix in left or source in written:

@@ -93,5 +93,5 @@ def chunk_flags(spec: ChunkerSpec) -> list[str]:
 def _index(model: str) -> str:
     """A name of an index, after the folder."""
     name = _NOT_OF_A_NAME.sub("-", Path(model).resolve().name).lstrip(".-")
-    # Two underscores are for generations of an index.
+    # Two underscores are for the tables of an index.
     return f"--index {_UNDERSCORES.sub('_', name)[:_LONGEST] or 'tuned'}"

@@ -34,12 +34,6 @@ QUICK = Schedule(steps=2, documents=4, windows=1, learning_rate=5e-3, save_every
 SMALL = ContextualOptions(cluster_size=4, context_size=(2, 4))
 
 
-@pytest.fixture(autouse=True)
-def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")

@@ -107,6 +107,12 @@ def test_it_says_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> Non
     assert verdict(both).startswith("The tuned model finds less than its base in other: ")
 
 
+def test_it_says_why_so_much_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "0.75 was kept, the largest share, since too few documents" in card(runs_of(people(name="people")))
+    monkeypatch.setattr("ctxindex.training.results.measured.FEW", 1)
+    assert "0.75 was kept, the smallest share within a standard error" in card(runs_of(people(name="people")))
+
+
 def test_a_single_query_has_no_interval() -> None:
     corpus = replace(people(name="one"), queries=people().queries[:1], gold=people().gold[:1])
     rows = results_rows({"base, in context": [run_of(corpus, [0.2])], "tuned": [run_of(corpus, [0.4])]})
