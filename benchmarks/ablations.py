@@ -76,9 +76,9 @@ VARIANTS = (
     Variant("with hold", plan={"hold": 0.2}),
     Variant("with clozes", plan=CLOZES),
     Variant("with clozes and hold", plan=KEPT),
-    Variant("through the blend", BOTH, plan=KEPT | {"shares": SKIPS}),
+    Variant("through the blend", BOTH, plan={"shares": SKIPS}),
     Variant("through the blend, one pass (b = 0)", read={"blend": 0.0}, trained_as="through the blend"),
-    Variant("through the blend, distilled", BOTH, plan=KEPT | {"distil": 1.0, "shares": SKIPS}),
+    Variant("through the blend, distilled", BOTH, plan={"distil": 1.0, "shares": SKIPS}),
     Variant(
         "through the blend, distilled, one pass (b = 0)",
         read={"blend": 0.0},

@@ -145,7 +145,7 @@ def _write(found: Figures) -> None:
     figures = [one for seeds in found.values() for sets in seeds.values() for one in sets.values()]
     steps = next((one["steps"] for one in figures if one["steps"] is not None), None)
     documents = figures[0]["documents"]
-    long = "" if steps is None else f" for {steps} steps of 24 pairs"
+    long = "" if steps is None else f" for {steps} steps of {recipe.PAIRS} pairs"
     about = (
         f"Trained from minilm-insent{long} (`recipes/train_minilm_cde.py`), with the first "
         "stage frozen, and read in the context of 64 texts of the set itself, of the other set, or of none. The row "

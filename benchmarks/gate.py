@@ -69,7 +69,7 @@ from ctxindex.training.sources import training_documents
 from recipes import train_minilm_insent as recipe
 
 MEASURED = Path(__file__).parent / "measured" / "gate.json"
-COMPARED = "with clozes and hold"
+COMPARED = "InSeNT, lambda 0.3"
 """The variant of `ablations.py` that differs in nothing but the gate and the mask."""
 ENDS, OPENING, CONTEXT, FIRST = -1, 0, 1, 2
 """Columns: none for the ends of a row, title, other context, the row's first chunk."""
@@ -268,7 +268,6 @@ def main() -> None:
     corpora = [cut(open_dataset(str(given.data / name)), chunker, recipe.CHUNKS) for name in ablations.SETS]
     plan = ablations.plan_of(next(one for one in ablations.VARIANTS if one.name == COMPARED), given.steps)
     given.build.mkdir(parents=True, exist_ok=True)
-    found = {one["name"]: one for one in json.loads(given.out.read_text())["runs"]} if given.out.exists() else {}
     for name in given.only.split(",") if given.only else VARIANTS:
         gated, masked = VARIANTS[name]
         model = GatedModel(reader, checkpoint, gated=gated, masked=masked)
@@ -277,10 +276,15 @@ def main() -> None:
         step = train(plan, data, model, base, given.build / f"{name.replace(' ', '-')}-{given.steps}.pt")
         encoder = LocalEncoder(checkpoint, reader.spec, options, Meter(), model.eval())
         seconds, scores = relative_seconds(model, encoder, corpora[0]), score(model, encoder, corpora)
-        found[name] = {"name": name, "ndcg@10": scores, "seconds": seconds, "seconds_per_step": step}
-        points = " ".join(f"{one} {100 * value:.1f}" for one, value in scores.items())
+        one = {"name": name, "ndcg@10": scores, "seconds": seconds, "seconds_per_step": step}
+        write({**read(given.out), name: one}, given.steps, given.out)  # another process may have measured by now
+        points = " ".join(f"{dataset} {100 * value:.1f}" for dataset, value in scores.items())
         print(f"{name:<14} {points}, {seconds:.2f} times the seconds", flush=True)
-        write(found, given.steps, given.out)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What was measured so far, by variant."""
+    return {one["name"]: one for one in json.loads(file.read_text())["runs"]} if file.exists() else {}
 
 
 def write(found: Mapping[str, Any], steps: int, out: Path) -> None:

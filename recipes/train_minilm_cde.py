@@ -2,9 +2,10 @@
 
     python recipes/train_minilm_cde.py DATA [--row NAME …] [--seed N …] [--steps N] [--threads N] [--out FOLDER]
 
-DATA holds the training sets of `train_minilm_insent.py`. Every row is a training of its own, in FOLDER/ROW-SEED, and
-what each finds on held-out documents is printed at the end, from trainings of earlier runs, too. A run that was stopped
-goes on where it stood when the same command is given again.
+DATA holds the training sets of `train_minilm_insent.py`. Every row is a training of its own, in FOLDER/ROW-SEED. Where
+documents are held out (`--held-out 0.05`), what each row finds there is printed at the end, from trainings of earlier
+runs, too; `benchmarks/cde_rows.py` scores rows on the evaluation sets. A run that was stopped goes on where it stood
+when the same command is given again.
 
     clusters        batches of what is alike, the relative filter, a context of the batch's clusters
     random          batches of any pairs of a source
@@ -16,8 +17,9 @@ goes on where it stood when the same command is given again.
 The gain of batches is clusters less random; that of the corpus context is clusters less null, not less the base, since
 hard batches help by themselves. A row that is to be spoken of takes three seeds: one alone is chance as well.
 
-What makes it fit a machine of two cores: the first stage is frozen, and its vectors are made once; one window a
-document; batches of 24 pairs; the table of token embeddings stays as it is. A few hundred steps take hours.
+What makes it fit a machine of two cores: the first stage is frozen; its vectors and those that clusters are made by
+are made once for all rows (FOLDER/made); one window a document; batches of 12 pairs; the table of token embeddings
+stays as it is; nothing is held out unless it is asked for.
 
 The bias of context scores begins at 0, and has a learning rate of its own. At the -2 of a model that nobody trains, the
 vectors in two contexts have a cosine of 0.9999 (MiniLM), and in so few steps nothing would be learnt of them: rows with
@@ -51,10 +53,14 @@ from ctxindex.training.schedule import Schedule
 
 CHUNKS = ChunkerSpec("recursive", 500, "chars", 0)
 SOURCES = ("cuad-train", "medquad-train", "evinf-train", "qmsum-train")
+PAIRS = 12
+"""Of a batch, and of a cluster."""
+
+MADE = "made"
 RESULTS = "results.json"
 """What a row found, beside its model; written last."""
 
-_CLUSTERS = ContextualOptions(cluster_size=24, context_size=(8, 64), context_bias_init=0.0)
+_CLUSTERS = ContextualOptions(cluster_size=PAIRS, context_size=(8, 64), context_bias_init=0.0)
 _NEVER = ContextDropout(0.0, 1.0)
 
 ROWS = {
@@ -77,7 +83,7 @@ def plan(row: str, seed: int, steps: int) -> Plan:
         objective=ObjectiveOptions(InsentOptions(lambda_seq=0.4, tau=0.05)),
         schedule=Schedule(
             steps=steps,
-            documents=24,
+            documents=PAIRS,
             windows=1,
             learning_rate=2e-5,
             warmup=0.1,
@@ -96,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--row", choices=ROWS, nargs="+", default=list(ROWS))
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--held-out", type=float, default=0.05, help="share of the documents that are measured on")
+    parser.add_argument("--held-out", type=float, default=0.0, help="share of the documents that are measured on")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--out", type=Path, default=Path("build/minilm-cde"))
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -110,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 continue
             data = data or read(given)
             print(f"training {row} with seed {seed} for {given.steps} steps into {out}", flush=True)
-            found = train(plan(row, seed, given.steps), data, out, given.threads, command)
+            found = train(plan(row, seed, given.steps), data, out, given.threads, command, given.out / MADE)
             (out / RESULTS).write_text(json.dumps(measurements(found.runs), indent=1) + "\n", encoding="utf-8")
     print_results(given.out)
 
@@ -122,7 +128,7 @@ def read(given: argparse.Namespace) -> Data:
     return read_data(DataOptions(names, held_out=given.held_out), load_chunker(CHUNKS, tokenizer), CHUNKS, tokenizer)
 
 
-def train(chosen: Plan, data: Data, out: Path, threads: int | None, command: str) -> Finetuned:
+def train(chosen: Plan, data: Data, out: Path, threads: int | None, command: str, made: Path) -> Finetuned:
     """Train a row into a folder, telling how far it is."""
     steps, measuring = choose_training(quiet=False)
     return finetune(
@@ -131,6 +137,7 @@ def train(chosen: Plan, data: Data, out: Path, threads: int | None, command: str
         out,
         resume=True,
         threads=threads,
+        made=made,
         callbacks=[] if steps is None else [Watching(steps)],
         watch=measuring,
         card=lambda found: write_card(found, chosen, data, command),

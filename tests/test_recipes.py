@@ -92,13 +92,17 @@ def test_the_recipe_of_a_corpus_context_trains_rows_that_are_not_done(
     monkeypatch.setattr(train_minilm_cde, "MINILM_INSENT", str(tmp_path / "tiny"))
     monkeypatch.setattr(train_minilm_cde, "SOURCES", train_minilm_cde.SOURCES[:1])
     monkeypatch.chdir(tmp_path)
-    arguments = [str(tmp_path / "data"), "--steps", "1", "--threads", "1", "--row"]
+    arguments = [str(tmp_path / "data"), "--steps", "1", "--threads", "1", "--held-out", "0.05", "--row"]
     train_minilm_cde.main([*arguments, "clusters"])
+    made = tmp_path / "build" / "minilm-cde" / "made"
+    written = {file: file.stat().st_mtime_ns for file in made.iterdir()}
+    assert sorted(file.stem for file in written) == ["clusters", "context", "surrogate"]
     assert "training clusters with seed 0 for 1 steps into build/minilm-cde/clusters-0\n" in capsys.readouterr().out
     train_minilm_cde.main([*arguments, "clusters", "null"])
     said = capsys.readouterr().out
     assert "training clusters" not in said
     assert "training null with seed 0" in said
+    assert written == {file: file.stat().st_mtime_ns for file in made.iterdir()}  # made once for both
     rows = re.findall(r"^(clusters-0|null-0) +(\S.*?) +[\d.]+ +[\d.]+$", said, re.M)
     measured = ["base, each chunk alone", "base, in context", "tuned, without a corpus context", "tuned"]
     assert rows == [(row, name) for row in ("clusters-0", "null-0") for name in measured]

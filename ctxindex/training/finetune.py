@@ -48,6 +48,7 @@ def finetune(
     resume: bool = False,
     device: str = "auto",
     threads: int | None = None,
+    made: Path | None = None,
     tensorboard: bool = False,
     trust_remote_code: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
@@ -63,6 +64,8 @@ def finetune(
         resume: do what is not done yet of the training there, if there is one.
         device: where to train and to measure.
         threads: of the CPU; None takes those this process may use.
+        made: a folder for what is made before the first step (of a contextual training), where several trainings are
+            to share it; each file says what it was made of. None keeps it in `out`, until the training has ended.
         tensorboard: write logs for it.
         trust_remote_code: let Python code in the model's folder run.
         callbacks: of the Trainer.
@@ -74,7 +77,7 @@ def finetune(
         ModelError: the model cannot be found, used or written; memory is short, or the numbers leave their range.
         MissingDependencyError: an extra that is needed is not installed.
     """
-    folder, first = TrainingFolder(out), is_first()
+    folder, first = TrainingFolder(out, made), is_first()
     if first:
         folder.require_usable(resume=resume)
     with folder.writing():

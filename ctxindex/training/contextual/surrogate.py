@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,7 +179,7 @@ def kept(file: Path, made_of: Mapping[str, Any], make: Callable[[], Arrays]) -> 
     except (OSError, SafetensorError):
         pass  # there is none yet, or it is damaged
     arrays = {name: np.ascontiguousarray(array) for name, array in make().items()}
-    partial = file.with_name(f".{file.name}")
+    partial = file.with_name(f".{file.name}-{os.getpid()}")  # another training may make the same
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(arrays, partial, metadata={_MADE_OF: digest})

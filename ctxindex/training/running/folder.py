@@ -99,15 +99,22 @@ class Ended:
 
 
 class TrainingFolder:
-    """What a training writes in the folder `out` of its model, beside the model."""
+    """What a training writes in the folder `out` of its model, beside the model.
 
-    def __init__(self, out: Path) -> None:
+    Args:
+        out: the model's.
+        made: where what is made before the first step lies and stays, for several trainings that read the same; None
+            takes a place beside the checkpoints, and nothing stays.
+    """
+
+    def __init__(self, out: Path, made: Path | None = None) -> None:
         self.out = out
         self.path = out / TRAINING
         self.checkpoints = self.path / CHECKPOINTS
         self.candidate = self.path / CANDIDATE
         self.base = self.path / BASE
-        self.made = self.path / MADE
+        self.made = made or self.path / MADE
+        self._shared = made is not None
 
     def require_usable(self, *, resume: bool) -> None:
         """Check that a training may begin here or, with `resume`, go on. Nothing is read but names.
@@ -221,8 +228,8 @@ class TrainingFolder:
         (self.path / TUNED).unlink(missing_ok=True)
 
     def remove_made(self) -> None:
-        """Remove what can be made again."""
-        for folder in (self.base, self.made):
+        """Remove what can be made again, and what no other training reads."""
+        for folder in (self.base, *(() if self._shared else (self.made,))):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _say(self, ended: Ended) -> None:
