@@ -291,8 +291,8 @@ def write(found: Mapping[str, Any], steps: int, out: Path) -> None:
     """All that was measured so far, in the order of the variants."""
     about = (
         f"One seed, {steps} steps each, trained as `{COMPARED}` of `ablations.py`, which is what to compare with. "
-        f"Masked: {MASKED:.0%} of the rows. `seconds`: of a forward pass, relative to one without a gate. "
-        "`seconds_per_step`: of training (`python benchmarks/gate.py`)."
+        f"In training {MASKED:.0%} of the rows are masked. Seconds are those of a forward pass, relative to one "
+        "without a gate (`python benchmarks/gate.py`)."
     )
     page = {"about": about, "sets": ablations.SETS, "runs": [found[name] for name in VARIANTS if name in found]}
     out.parent.mkdir(exist_ok=True)

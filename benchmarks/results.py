@@ -22,6 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import paper
 from benchmarks.rows import CUT, OWN, SIGNIFICANT, UNTITLED, Row, read_rows, renewed, rows_of, write_rows
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
@@ -146,6 +147,7 @@ def render(groups: Mapping[str, Sequence[Row]]) -> str:
         _table(bare, SETS, lambda one: _points(one.ndcg), WITHOUT_TITLES),
         "The same sets as if no document had a title (`--no-titles`); what `independent` and BM25 find is above.",
         *_training_sections(),
+        *paper.section(runs, _measured("ablations")),
         *_blend_section(),
         "## Recall@10",
         _table(runs, SETS, lambda one: _points(one.recall)),
@@ -267,12 +269,15 @@ def _measured(name: str) -> Any:
 
 
 def _measured_table(sets: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str:
-    lines = [f"| | {' | '.join(sets)} |", f"| --- |{' --- |' * len(sets)}"]
+    """A row for each run; where passes of an encoder were timed, the seconds, too."""
+    timed = any("seconds" in one for one in runs)
+    heads = [*sets, *(["seconds of a pass"] if timed else [])]
+    lines = [f"| | {' | '.join(heads)} |", f"| --- |{' --- |' * len(heads)}"]
     for one in runs:
         found = one["ndcg@10"]
-        lines.append(
-            f"| {one['name']} | {' | '.join(_points(found[name]) if name in found else '' for name in sets)} |"
-        )
+        cells = [_points(found[name]) if name in found else "" for name in sets]
+        cells += [f"{one['seconds']:.2f} times"] if timed else []
+        lines.append(f"| {one['name']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -174,6 +174,15 @@ def test_other_tables_have_what_was_measured(page: str) -> None:
     assert all(len(line) <= results.WIDTH for line in page.splitlines() if not line.startswith(("|", "#", "<", "`")))
 
 
+def test_seconds_of_a_pass_stand_beside_what_was_found() -> None:
+    runs = [{"name": "gate", "ndcg@10": {"contracts": 0.5}, "seconds": 1.0625}]
+    assert results._measured_table(["contracts"], runs).splitlines() == [
+        "| | contracts | seconds of a pass |",
+        "| --- | --- | --- |",
+        "| gate | 50.0 | 1.06 times |",
+    ]
+
+
 def test_rows_that_are_measured_again_take_the_places_of_the_old_ones(tmp_path: Path) -> None:
     found = {"runs": [run_of("contracts", "bm25", 0.2), run_of("contracts", "late", 0.3)]}
     again = replace(rows_of({"runs": [run_of("contracts", "bm25", 0.4)]})[0], dtype="float32")
