@@ -61,8 +61,9 @@ from ctxindex.metering import Meter
 from ctxindex.training.batches import draw_batches
 from ctxindex.training.data import Data, DataOptions, read_data
 from ctxindex.training.finetune import Plan
-from ctxindex.training.model import ContextualModel, Reading, join
+from ctxindex.training.model import ContextualModel
 from ctxindex.training.objective import Objective
+from ctxindex.training.readings import Reading, join
 from ctxindex.training.running.parameters import choose_parameters
 from ctxindex.training.sampling import Limits, Sampler
 from ctxindex.training.sources import training_documents

@@ -30,8 +30,9 @@ from torch.nn import functional
 from ctxindex.training.gathering import Others
 from ctxindex.training.insent import InsentBatch, Vectors, insent_loss
 from ctxindex.training.memory import Memory
-from ctxindex.training.model import ContextualModel, Reading, join, split
+from ctxindex.training.model import ContextualModel
 from ctxindex.training.options import ObjectiveOptions as ObjectiveOptions
+from ctxindex.training.readings import Reading, join, split
 from ctxindex.training.sampling import Answers, Batch
 
 

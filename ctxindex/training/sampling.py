@@ -21,8 +21,8 @@ from ctxindex.encoding.rows import Place, Row
 from ctxindex.errors import UsageError
 from ctxindex.training.batches import Draw
 from ctxindex.training.clozes import Cloze, cloze, sharing
-from ctxindex.training.model import Reading
 from ctxindex.training.options import Shares as Shares
+from ctxindex.training.readings import Reading
 
 if TYPE_CHECKING:
     from ctxindex.encoding.local import LocalEncoder

@@ -12,8 +12,9 @@ import torch
 from ctxindex.training.batches import dealt, draw_batches
 from ctxindex.training.gathering import Others
 from ctxindex.training.insent import Vectors
-from ctxindex.training.model import ContextualModel, join
+from ctxindex.training.model import ContextualModel
 from ctxindex.training.objective import Objective, blended, cut_parts
+from ctxindex.training.readings import join
 from ctxindex.training.sampling import Batch, Sampler
 from tests.training.toys import assert_same_gradients, documents, gradients, tiny_model
 from tests.training.two_processes import (

@@ -15,8 +15,9 @@ import torch
 
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.training.insent import Vectors
-from ctxindex.training.model import ContextualModel, Reading, join
+from ctxindex.training.model import ContextualModel
 from ctxindex.training.objective import blended
+from ctxindex.training.readings import Reading, join
 from ctxindex.types import ChunkedDocument, EncodedDocument
 from tests.encoding.stand_in import chunked
 from tests.encoding.test_colbert import PYLATE, pylate, stanford

@@ -20,8 +20,9 @@ from ctxindex.encoding.local import LocalEncoder
 from ctxindex.errors import ConfigError
 from ctxindex.training.gathering import Others
 from ctxindex.training.insent import InsentOptions, Vectors
-from ctxindex.training.model import ContextualModel, Reading, join, split
+from ctxindex.training.model import ContextualModel
 from ctxindex.training.objective import Objective, ObjectiveOptions, StepLoss, cut_parts
+from ctxindex.training.readings import Reading, join, split
 from ctxindex.training.sampling import Answers, Batch, Limits, Question, Shares, TrainingDocument
 from tests.encoding.test_colbert import PYLATE, pylate
 from tests.training.toys import assert_same_gradients, batch_of, documents, gradients, loaded, tiny_model

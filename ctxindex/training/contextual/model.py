@@ -19,7 +19,8 @@ import torch
 from ctxindex.encoding.attention.context import AttentionContext
 from ctxindex.encoding.cde.model import ContextParts, layer_numbers, load_parts, read_layers
 from ctxindex.encoding.cde.settings import TENSORS
-from ctxindex.training.model import ContextualModel, Reading, join
+from ctxindex.training.model import ContextualModel
+from ctxindex.training.readings import Reading, join
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -26,7 +26,7 @@ import numpy as np
 from ctxindex.errors import UsageError
 from ctxindex.training.contextual.context import draw_context
 from ctxindex.training.contextual.golds import Golds
-from ctxindex.training.model import Reading
+from ctxindex.training.readings import Reading
 from ctxindex.training.sampling import KEPT_TOKENS, KeptRows, Question, TrainingDocument, homes_of, only_chunks
 
 if TYPE_CHECKING:

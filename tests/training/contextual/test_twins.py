@@ -19,8 +19,8 @@ from ctxindex.training.contextual.contrastive import contrastive_loss
 from ctxindex.training.contextual.gradient_cache import ContextualBatch, TwoStageGradient
 from ctxindex.training.contextual.model import TwoStageModel
 from ctxindex.training.contextual.pairs import Text, read_alone
-from ctxindex.training.model import Reading
 from ctxindex.training.objective import StepLoss
+from ctxindex.training.readings import Reading
 from tests.encoding.tiny import SPECIALS, fast, save_modules, word_level
 from tests.training.contextual.twins import MARKERS, QUERY, SYMBOLS, Task, context_of, task
 from tests.training.contextual.twins import Text as Symbols

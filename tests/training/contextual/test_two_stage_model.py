@@ -21,8 +21,8 @@ from ctxindex.training.contextual.model import TwoStageModel
 from ctxindex.training.contextual.objective import ContextualObjective
 from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.contextual.pairs import PairSampler, Text, read_alone
-from ctxindex.training.model import Reading
 from ctxindex.training.options import InsentOptions
+from ctxindex.training.readings import Reading
 from ctxindex.training.running.parameters import choose_parameters
 from ctxindex.training.schedule import Schedule
 from ctxindex.types import EncodedDocument

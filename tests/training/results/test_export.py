@@ -20,7 +20,8 @@ from ctxindex.encoding import Checkpoint, EncoderOptions, load_encoder, open_che
 from ctxindex.encoding.options import make_spec
 from ctxindex.encoding.trained import read_settings, write_settings
 from ctxindex.errors import ConfigError, ModelError
-from ctxindex.training.model import ContextualModel, Reading
+from ctxindex.training.model import ContextualModel
+from ctxindex.training.readings import Reading
 from ctxindex.training.results.export import write_model
 from ctxindex.training.results.tuned import require_same, settings_of, write_tuned
 from ctxindex.training.running.lora import merged_state

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from ctxindex.errors import ConfigError, MissingDependencyError
-from ctxindex.training.model import ContextualModel, Reading
+from ctxindex.training.model import ContextualModel
 from ctxindex.training.objective import Objective, ObjectiveOptions
+from ctxindex.training.readings import Reading
 from ctxindex.training.running.lora import add_adapters, merged_state
 from ctxindex.training.running.parameters import choose_parameters
 from ctxindex.training.running.trainer import CHECKPOINTS, make_trainer
