@@ -17,7 +17,8 @@ def readings(draw: st.DrawFn) -> Reading:
     windows: list[list[int]] = [[]]
     for chunk in range(items):
         if windows[-1] and draw(st.booleans()):
-            windows.append([windows[-1][-1]] if draw(st.booleans()) else [])  # the last chunk goes on here
+            goes_on = draw(st.booleans())  # the last chunk, in the next window
+            windows.append([windows[-1][-1]] if goes_on else [])
         windows[-1].append(chunk)
     rows = []
     for number, chunks in enumerate(windows):
