@@ -13,11 +13,12 @@ from ctxindex.training.readings import Reading, join, split
 @st.composite
 def readings(draw: st.DrawFn) -> Reading:
     """Windows in which chunks stand one behind the other, some in parts and some in two windows; in any order."""
+    flags = st.booleans()
     items = draw(st.integers(1, 8))
     windows: list[list[int]] = [[]]
     for chunk in range(items):
-        if windows[-1] and draw(st.booleans()):
-            goes_on = draw(st.booleans())  # the last chunk, in the next window
+        begins, goes_on = draw(flags), draw(flags)  # a window, and with the last chunk of the one before
+        if windows[-1] and begins:
             windows.append([windows[-1][-1]] if goes_on else [])
         windows[-1].append(chunk)
     rows = []
