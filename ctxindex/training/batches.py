@@ -29,16 +29,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """The batch of a step, counted from 0: documents of one source, by number, none of them twice."""
+    """The batch of a step, counted from 0: documents of one source, by number, none of them twice.
+
+    `whole` is the number of the draw that this is a device's part of; None where it is no part.
+    """
 
     step: int
     source: str
     documents: tuple[int, ...]
     seed: int
+    whole: int | None = None
 
     def generator(self) -> np.random.Generator:
         """For all else that is drawn in this step (queries, dropout of titles); the same whenever it is asked for."""
         return np.random.default_rng([self.seed, 0, self.step])
+
+    def shared(self) -> np.random.Generator | None:
+        """For what devices that compare their chunks must do alike: one for all parts of a draw; None without parts."""
+        return None if self.whole is None else np.random.default_rng([self.seed, 3, self.whole])
 
 
 def draw_batches(
@@ -64,15 +72,17 @@ def draw_batches(
 
 
 def dealt(draws: Iterable[Draw], devices: int) -> Iterator[Draw]:
-    """Each draw in as many parts as there are devices, one after the other; all else is drawn anew for each part.
+    """Each draw in as many parts as there are devices, one after the other.
 
-    A draw of `size * devices` documents gives each device `size` of them, of one source and none of them twice.
+    All else is drawn anew for each part, but for what `Draw.shared` is for. A draw of `size * devices` documents gives
+    each device `size` of them, of one source and none of them twice.
     """
     for draw in draws:
         size = len(draw.documents) // devices
+        whole = draw.step if devices > 1 else None
         for device in range(devices):
             part = draw.documents[device * size : (device + 1) * size]
-            yield replace(draw, step=draw.step * devices + device, documents=part)
+            yield replace(draw, step=draw.step * devices + device, documents=part, whole=whole)
 
 
 def _draws(decks: Mapping[str, _Deck], weights: Mapping[str, float], size: int, seed: int) -> Iterator[Draw]:

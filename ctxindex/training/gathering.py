@@ -2,7 +2,8 @@
 
 Each device computes the loss of its own queries. A chunk of another device is pushed away there only by the queries of
 its own: the gradient stays local, so no pass has to wait for another but in this one exchange of vectors. What chunks
-answer is told with them, so that one which answers the same words elsewhere is no negative here either.
+answer is told with them, so that one which answers the same words elsewhere is no negative here either; to clozes,
+which name no document, no chunk from elsewhere is. All devices read their parts of a draw in one way (`Draw.shared`).
 """
 
 from __future__ import annotations

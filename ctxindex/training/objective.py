@@ -127,14 +127,16 @@ class Objective:
 
     def _further(self, batch: Batch, chunks: Vectors) -> tuple[Others | None, frozenset[int]]:
         """Chunks that are not of this batch, and the queries to which they are no negatives."""
-        if self._others is not None:
-            return self._others(chunks, batch.answers), frozenset()
         origin = batch.origin
+        # A cloze names no document, and nobody knows which chunks from elsewhere hold its sentence.
+        clozes = frozenset(query for query, known in enumerate(origin.answered) if known is None)
+        if self._others is not None:
+            return self._others(chunks, batch.answers), clozes
         if self._memory is None or origin.source not in self._memory or batch.blend != self._model.spec.blend:
             return None, frozenset()
         recalled = self._memory.recall(origin)
         self._memory.remember(origin, chunks)
-        return recalled, frozenset(query for query, known in enumerate(origin.answered) if known is None)
+        return recalled, clozes
 
     def of_base(self, batch: Batch, budget: int | None = None) -> list[torch.Tensor]:
         """What isolated chunks and queries are in the base model, without a graph; nothing where it holds nothing."""

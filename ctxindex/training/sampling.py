@@ -175,8 +175,9 @@ class Sampler:
         """
         rng = draw.generator()
         reader = self._readers[draw.source]
-        titled = bool(rng.random() >= self._shares.titles)
-        blend = self._blend(reader.spec, float(rng.random()))
+        views = draw.shared() or rng  # devices that compare their chunks must read them in the same way
+        titled = bool(views.random() >= self._shares.titles)
+        blend = self._blend(reader.spec, float(views.random()))
         samples = [self._sample(draw.source, number, titled, rng) for number in draw.documents]
         answered = [(number, question) for number, one in enumerate(samples) for question in one.questions]
         drawn: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from ctxindex.training.insent import Vectors
 from ctxindex.training.model import ContextualModel
 from ctxindex.training.objective import Objective, blended, cut_parts
 from ctxindex.training.readings import join
-from ctxindex.training.sampling import Batch, Sampler
-from tests.training.toys import assert_same_gradients, documents, gradients, tiny_model
+from ctxindex.training.sampling import Batch, Limits, Sampler, Shares
+from tests.training.toys import assert_same_gradients, batch_of, documents, gradients, tiny_model
 from tests.training.two_processes import (
     BUDGET,
     LIMITS,
@@ -109,6 +110,38 @@ def test_what_answers_a_query_on_another_device_is_no_negative(folder: Path) -> 
     every = tuple((query, 1) for query in range(len(own.queries)))
     assert loss(every) == pytest.approx(loss((), without=1), abs=1e-6)
     assert loss(every) < loss(())
+
+
+def test_a_cloze_is_told_from_nothing_of_another_device(folder: Path) -> None:
+    encoder, model = tiny_model(folder, **OPTIONS)
+    batch = batch_of(encoder, documents(3), limits=Limits(2, 0, clozes=2))
+    assert set(batch.origin.answered) == {None}  # clozes are all that is asked
+    away = chunks(model, batch_of(encoder, documents(6)[3:]))
+
+    def loss(others: Others | None) -> float:
+        objective = Objective(model, replace(OBJECTIVE, hold=0.0), None, lambda own, answers: others)
+        with torch.no_grad():
+            made = model([join(units) for units in (batch.contextual, batch.isolated, batch.queries) if units])
+        return float(objective.loss(batch, made, []).total)
+
+    assert loss(Others(away, ())) == pytest.approx(loss(None), abs=1e-6)
+
+
+def test_devices_read_their_parts_of_a_draw_in_the_same_way(folder: Path) -> None:
+    encoder, _ = tiny_model(folder, **OPTIONS, anchor_title=True, isolated="title")
+    sampler = Sampler({"toys": documents()}, encoder, LIMITS, Shares(titles=0.5, contextual=0.3, isolated=0.3))
+    draws = list(islice(dealt(draw_batches({"toys": 6}, 4, 1), 2), 60))
+    title = encoder.tokenizer.ids(["about"])[0].tolist()
+    seen = set()
+    for one, other in zip(draws[::2], draws[1::2], strict=True):
+        pair = [sampler.batch(one), sampler.batch(other)]
+        ways = []
+        for batch in pair:
+            rows = [row for reading in (*batch.contextual, *batch.isolated) for row in reading.rows]
+            ways.append((batch.blend, all(row.ids[1 : 1 + len(title)].tolist() == title for row in rows)))
+        assert ways[0] == ways[1]
+        seen.add(ways[0])
+    assert len(seen) == 6  # every view, with titles and without
 
 
 def test_each_device_has_documents_of_its_own_of_one_source() -> None:
