@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from ctxindex.training.pairs.reading import open_pairs
 from ctxindex.training.pairs.split import hold_out, same_text
 from ctxindex.training.parts import NO_TOKENS, part, readable_documents, readable_queries
 from ctxindex.training.results.measured import FEW, asked
+from ctxindex.types import Document, FailedDocument
 
 if TYPE_CHECKING:
     from ctxindex.evaluation.study import Chunks
@@ -137,7 +138,7 @@ def read_data(options: DataOptions, chunker: Chunker, spec: ChunkerSpec, tokeniz
     if options.validation:
         held = {called[one]: reader.any(one) for one in options.validation}
     else:
-        parted = {name: _parted(name, corpus, options) for name, corpus in sources.items()}
+        parted = {name: _parted(name, corpus, options, reader.wholes) for name, corpus in sources.items()}
         if options.share and all(side is None for _, side in parted.values()):
             raise UsageError(
                 "to hold out documents, at least two different ones of a source must have questions: give more, or "
@@ -146,23 +147,28 @@ def read_data(options: DataOptions, chunker: Chunker, spec: ChunkerSpec, tokeniz
         sources = {name: rest for name, (rest, _) in parted.items()}
         held = {name: side for name, (_, side) in parted.items() if side is not None}
     _warn_of_few(held)
-    kept_apart = {same_text(one.document) for corpus in held.values() for one in corpus.documents}
+    wholes = {} if options.validation else reader.wholes
+    kept_apart = {text for corpus in held.values() for text in _texts(corpus, wholes)}
     return Data(
-        {name: _trainable(name, corpus, kept_apart) for name, corpus in sources.items()},
+        {name: _trainable(name, corpus, kept_apart, reader.wholes) for name, corpus in sources.items()},
         {name: replace(corpus, name=name) for name, corpus in held.items()},
-        {name: _trainable(name, corpus, kept_apart) for name, corpus in replay.items()},
+        {name: _trainable(name, corpus, kept_apart, {}) for name, corpus in replay.items()},
         frozenset(name for one, name in called.items() if not os.path.exists(one)),
     )
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Makes a corpus of what a user names."""
+    """Makes a corpus of what a user names.
+
+    `wholes` are the documents of the pairs, by doc_id, as they are before anything is removed from them.
+    """
 
     options: DataOptions
     chunker: Chunker
     spec: ChunkerSpec
     tokenizer: Tokenizer | None
+    wholes: dict[str, Document] = field(default_factory=dict)
 
     def training(self, given: str) -> Corpus:
         """A corpus whose queries say where in a document their answers are."""
@@ -205,7 +211,13 @@ class _Reader:
             root=loading.root,
             max_chars=loading.max_chars,
         )
-        return open_pairs(file, documents, file.stem, self.chunker, self.spec)
+        return open_pairs(file, self._noted(documents), file.stem, self.chunker, self.spec)
+
+    def _noted(self, documents: Iterable[Document | FailedDocument]) -> Iterator[Document | FailedDocument]:
+        for one in documents:
+            if isinstance(one, Document):
+                self.wholes[one.doc_id] = one
+            yield one
 
 
 def _names(given: Sequence[str]) -> list[str]:
@@ -234,11 +246,13 @@ def _names(given: Sequence[str]) -> list[str]:
             counts[number] += 1
 
 
-def _parted(name: str, corpus: Corpus, options: DataOptions) -> tuple[Corpus, Corpus | None]:
+def _parted(
+    name: str, corpus: Corpus, options: DataOptions, wholes: Mapping[str, Document]
+) -> tuple[Corpus, Corpus | None]:
     """What is trained on of a source, and what is held out of it: nothing where it has too few documents."""
     if not options.share:
         return corpus, None
-    documents = [one.document for one in corpus.documents]
+    documents = [wholes.get(one.document.doc_id, one.document) for one in corpus.documents]
     named = {corpus.document_names[owner] for owner in asked(corpus)}
     try:
         held = hold_out(documents, named, options.share, options.seed)
@@ -263,13 +277,18 @@ def _warn_of_few(held: Mapping[str, Corpus]) -> None:
             )
 
 
-def _trainable(name: str, corpus: Corpus, kept_apart: set[str]) -> Corpus:
+def _texts(corpus: Corpus, wholes: Mapping[str, Document]) -> list[str]:
+    """What each document is known by: its whole text, though something may have been removed from it."""
+    return [same_text(wholes.get(one.document.doc_id, one.document)) for one in corpus.documents]
+
+
+def _trainable(name: str, corpus: Corpus, kept_apart: set[str], wholes: Mapping[str, Document]) -> Corpus:
     """The documents of a corpus that are asked something, without copies of what is held out.
 
     Raises:
         UsageError: there is none.
     """
-    copies = {number for number, one in enumerate(corpus.documents) if same_text(one.document) in kept_apart}
+    copies = {number for number, text in enumerate(_texts(corpus, wholes)) if text in kept_apart}
     if copies:
         _log.warning("%s: %d documents are not trained on, because their texts are held out", name, len(copies))
     if corpus.unanswerable:

@@ -101,6 +101,26 @@ def test_what_is_measured_on_is_trained_on_nowhere(
     assert not trained & held
 
 
+def test_a_document_that_something_was_removed_from_is_known_by_its_whole_text(
+    tmp_path: Path, cutter: Chunker, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_documents(tmp_path / "docs", PLACES[:6])
+    removed = [0, text_of(PLACES[0]).index("\n\n")]
+    rows = [{**pair(place, 1), "doc_id": f"docs/{place}.txt", "remove": removed} for place in PLACES[:6]]
+    file = write_jsonl(tmp_path / "asked.jsonl", rows)
+    measured = str(write_set(tmp_path / "own", PLACES[:2]))
+    with caplog.at_level(logging.WARNING, "ctxindex"):
+        options = DataOptions((str(folder),), pairs=str(file), validation=(measured,))
+        data = read_data(options, cutter, SPEC)
+    assert names(data.sources["asked"]) == {f"docs/{place}.txt" for place in PLACES[2:6]}
+    assert "asked: 2 documents are not trained on, because their texts are held out" in caplog.text
+    replayed = str(write_beir(tmp_path / "again", PLACES[:6]))
+    split = read_data(DataOptions((str(folder),), pairs=str(file), held_out=0.4, replay=(replayed,)), cutter, SPEC)
+    held = {Path(name).stem for name in names(split.held["asked"])}
+    assert held
+    assert names(split.replay["again"]) == set(PLACES[:6]) - held
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_a_query_about_several_documents_is_asked_on_both_sides(drawn: st.DataObject) -> None:
