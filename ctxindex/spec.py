@@ -77,7 +77,8 @@ class EncoderSpec:
 
     `digest` is the sha256 of the weights. `windows` says how a document beyond `max_tokens`, the size of a window with
     its special tokens, is read: in windows of whole chunks, of tokens, in one pass of any length, or each chunk alone
-    (with the method `cde`; it is then pooled as the model pools any text). `owner` says which
+    (with `cde` and `late-interaction`; it is then pooled as the model pools any text, and of several vectors has those
+    of its special tokens, too). `owner` says which
     window a chunk is taken from. `overlap` is what windows share: with the owner "centre" the tokens that each reads
     beyond the chunks it owns, on each side; with `token-window` the tokens that two have in common; else the most
     chunks. `join` says what chunks in a window are: texts of their own with separators in between (`sep`), or spans of

@@ -23,7 +23,7 @@ from ctxindex.evaluation.configuration import CHUNKING
 from ctxindex.indexing import IndexOptions
 from ctxindex.loading import LoadOptions, globs_of
 from ctxindex.loading.values import DEFAULT_MAX_CHARS
-from ctxindex.training.context import in_context, require_alone, require_memory
+from ctxindex.training.context import in_context, require_memory
 from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.data import Data, DataOptions, read_data
 from ctxindex.training.results.usage import base_in_context
@@ -104,8 +104,6 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     # What does not go together is told before anything is read.
     require_effect(make_spec(checkpoint, encoder), objective, shares)
     require_memory(make_spec(checkpoint, encoder), objective, devices())
-    if named.replay:
-        require_alone(checkpoint)
     if len(merge) > 1 and named.share == 0 and not named.validation:
         raise ConfigError("--merge chooses on held-out documents: hold some out, or name a --validation")
     spec = options.chunker_spec()

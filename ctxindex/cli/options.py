@@ -213,8 +213,8 @@ _ENCODER = (
         CONTEXT,
         "--windows",
         type=click.Choice(WINDOWS),
-        help="Of long documents; token-window: with --join raw; full: rotary models; chunk: with --method cde, each "
-        "chunk alone, in the context of its corpus only.  [default: window]",
+        help="Of long documents; token-window: with --join raw; full: rotary models; chunk: each chunk alone, with "
+        "--method late-interaction or cde (in the context of its corpus only).  [default: window]",
     ),
     _option(
         CONTEXT,

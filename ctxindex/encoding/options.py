@@ -32,6 +32,7 @@ from ctxindex.spec import (
     Join,
     Method,
     Owner,
+    PoolingName,
     Windows,
 )
 
@@ -67,7 +68,7 @@ class EncoderOptions:
 
     `join`, `pooling`, `windows`, `owner`, `anchor` (tokens of the document's head), `anchor_title`, `blend` and
     `isolated` are those of `EncoderSpec` and go with the methods `late`, `late-interaction` and `cde`; `windows`
-    "chunk" with `cde` alone: it is what published CDE models do where nothing is said. `window_overlap` is the spec's
+    "chunk" with the last two: it is what published CDE models do where nothing is said. `window_overlap` is the spec's
     `overlap` where that counts tokens.
 
     The last two are for late interaction: `pool_factor` says by what the vectors of a chunk are reduced, and `skiplist`
@@ -185,29 +186,32 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> En
     )
     if checkpoint.published is not None and options.windows is None:
         options = replace(options, windows="chunk")  # as it was trained
-    if options.windows == "chunk":
-        return _alone_spec(checkpoint, spec, options)
+    alone = options.windows == "chunk"
     if checkpoint.colbert is not None:
-        return _multivector_spec(_windows_spec(checkpoint, spec, options), checkpoint.colbert, options)
+        read = _alone_spec(spec, options, "inclusive") if alone else _windows_spec(checkpoint, spec, options)
+        return _multivector_spec(read, checkpoint.colbert, options)
     if any(getattr(options, name) is not None for name in _MULTIVECTOR):
         raise ConfigError(
             f"--pool-factor and --skiplist are for late interaction; {checkpoint.name} gives one vector a chunk"
         )
     spec = replace(spec, dim=choose_dim(checkpoint, options.dims))
+    if alone:
+        return _alone_spec(spec, options, text_pooling(checkpoint, force_mean))
     if method in ("late", "cde"):
         return _windows_spec(checkpoint, spec, options)
     _refuse(options, _WINDOWS, "--method late, late-interaction or cde", method)
     return replace(spec, pooling=text_pooling(checkpoint, force_mean))
 
 
-def _alone_spec(checkpoint: Checkpoint, spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:
-    """Each chunk in a window of its own: what `independent` is without a corpus context."""
-    if spec.method != "cde":
-        raise ConfigError("--windows chunk goes with --method cde; without a corpus context it is --method independent")
-    names = (*_MULTIVECTOR, *(name for name in _WINDOWS if name != "windows"))
-    _refuse(options, names, "other --windows", "chunk")
-    pooling = text_pooling(checkpoint, options.force_mean)
-    return replace(spec, dim=choose_dim(checkpoint, options.dims), windows="chunk", pooling=pooling)
+def _alone_spec(spec: EncoderSpec, options: EncoderOptions, pooling: PoolingName) -> EncoderSpec:
+    """Each chunk in a window of its own, pooled as a text: `independent`, where that is no method of its own."""
+    if spec.method not in ("cde", "late-interaction"):
+        raise ConfigError(
+            "--windows chunk goes with --method cde and late-interaction; with one vector a chunk and without a corpus "
+            "context it is --method independent"
+        )
+    _refuse(options, [name for name in _WINDOWS if name != "windows"], "other --windows", "chunk")
+    return replace(spec, windows="chunk", pooling=pooling)
 
 
 def _windows_spec(checkpoint: Checkpoint, spec: EncoderSpec, options: EncoderOptions) -> EncoderSpec:

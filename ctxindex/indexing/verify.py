@@ -57,6 +57,7 @@ Entry: TypeAlias = Source | FailedDocument | SkippedSource
 
 _CHANGED = "the source has changed since it was indexed"
 _OWN_VECTORS = "with the method independent, every chunk is embedded alone"
+_ALONE = "with --windows chunk, every chunk is embedded alone"
 _CORPUS_ALONE = "with --windows chunk, every chunk is read in the context of its corpus alone"
 _SPECIAL = "with this --pooling a chunk alone also has the vectors of special tokens"
 _POOLED = "token vectors that were clustered (--pool-factor) have no counterparts in those of the chunk alone"
@@ -286,7 +287,7 @@ def _why_no_context(spec: EncoderSpec) -> str | None:
     if spec.method == "independent":
         return _OWN_VECTORS
     if spec.windows == "chunk":
-        return _CORPUS_ALONE
+        return _CORPUS_ALONE if spec.method == "cde" else _ALONE
     if spec.multivector and spec.pooling != "strict":
         return _SPECIAL
     return _POOLED if spec.pool_factor > 1 else None

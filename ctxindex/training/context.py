@@ -33,6 +33,8 @@ def in_context(options: EncoderOptions, checkpoint: Checkpoint) -> EncoderOption
         raise ConfigError("--method independent reads no context to train for: choose late, late-interaction or cde")
     options = replace(options, method=method)
     if options.windows == "chunk":
+        if method == "late-interaction":
+            raise ConfigError("--windows chunk reads no context to train for: leave it out")
         return options
     if checkpoint.trained is not None and checkpoint.trained.method == method:
         return options
@@ -46,19 +48,6 @@ def _method_of(checkpoint: Checkpoint) -> Method:
     if checkpoint.cde is not None:
         return "cde"
     return "late" if checkpoint.colbert is None else "late-interaction"
-
-
-def require_alone(checkpoint: Checkpoint) -> None:
-    """Check that the model can read chunks alone, beside those it reads in context: what `--replay` practises.
-
-    Raises:
-        ConfigError: it is for late interaction, which has no method for that.
-    """
-    if checkpoint.colbert is not None:
-        raise ConfigError(
-            f"--replay reads each chunk alone, and {checkpoint.name} is a late-interaction model, which reads "
-            "chunks in their documents only: leave --replay out; --hold keeps queries where the base has them"
-        )
 
 
 def require_memory(spec: EncoderSpec, objective: ObjectiveOptions, devices: int) -> None:

@@ -22,7 +22,7 @@ from ctxindex.errors import ConfigError, ModelError
 from ctxindex.evaluation.configuration import Configuration
 from ctxindex.evaluation.evaluator import Evaluator, Watch
 from ctxindex.evaluation.results import Run
-from ctxindex.training.context import require_alone, require_memory
+from ctxindex.training.context import require_memory
 from ctxindex.training.model import ContextualModel
 from ctxindex.training.plan import ALONE, CONTEXT, OWN, TUNED, Finetuned, Plan, described, devices, given, is_first
 from ctxindex.training.results.measured import METRIC, from_json, least_share, mean_of
@@ -69,8 +69,6 @@ class Workshop:
         self._encoder = load_encoder(self._checkpoint.name, options)
         if len(plan.merge) > 1 and not data.held:
             raise ConfigError("to choose among several shares of the tuned weights, documents must be held out")
-        if data.replay:
-            require_alone(self._checkpoint)
         require_memory(self._encoder.spec, plan.objective, devices())
         self.described = described(plan, data, self._encoder.spec, precision_of(plan.schedule, device))
 
@@ -178,16 +176,12 @@ class Workshop:
     def _reader_alone(self) -> Any:
         """Reads every chunk alone, in vectors of the same kind."""
         spec = self._encoder.spec
-        options = EncoderOptions(
-            method="independent",
-            max_tokens=spec.max_tokens,
-            dims=spec.dim,
-            force_mean=spec.force_mean,
-            device=self._device,
-            dtype="float32",
-            **self._machine,
-        )
-        return load_encoder(self._plan.model, options)
+        options = EncoderOptions(max_tokens=spec.max_tokens, dims=spec.dim, device=self._device, dtype="float32")
+        if spec.multivector:
+            options = replace(options, method=spec.method, windows="chunk", skiplist=spec.skiplist)
+        else:
+            options = replace(options, method="independent", force_mean=spec.force_mean)
+        return load_encoder(self._plan.model, replace(options, **self._machine))
 
     def _require_writable(self, model: ContextualModel) -> None:
         """Write the model as it is and open it, before hours go into what could not be written.
@@ -234,9 +228,7 @@ class Workshop:
         if not self._data.held:
             return {}
         method, model = self._encoder.spec.method, self._plan.model
-        measured = {}
-        if not self._encoder.spec.multivector:
-            measured[ALONE] = self._run("independent", model, self._alone())
+        measured = {ALONE: self._run(method if self._encoder.spec.multivector else "independent", model, self._alone())}
         measured[CONTEXT] = self._run(method, model, given(self._plan.encoder))
         if self._says_otherwise():
             measured[OWN] = self._run(method, model, {})
@@ -258,6 +250,8 @@ class Workshop:
         """Settings of the base when it reads each chunk alone: its own pooling, or means where it has none."""
         chosen = {name: getattr(self._plan.encoder, name) for name in ("max_tokens", "dims")}
         settings = {name: value for name, value in chosen.items() if value is not None}
+        if self._encoder.spec.multivector:
+            return settings | {"windows": "chunk"}
         try:
             make_spec(self._checkpoint, EncoderOptions(method="independent", **settings))
         except ModelError:

@@ -70,9 +70,9 @@ def test_a_folder_in_use_is_told_before_anything_is_read(work: Path, asked: Aske
     assert "holds no training" in str(refused("nowhere", "--resume"))
 
 
-def test_late_interaction_practises_nothing_alone(work: Path, asked: Asked) -> None:
+def test_chunks_alone_are_no_context_to_train_for(work: Path, asked: Asked) -> None:
     pylate(work / "late", PYLATE)
-    assert "late-interaction model" in str(refused("nowhere", "--replay", "nothing", "--model", "late"))
+    assert "reads no context" in str(refused("nowhere", "--windows", "chunk", "--model", "late"))
 
 
 def test_a_training_that_was_interrupted_ends_in_the_same_model(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,24 @@ def test_a_document_of_one_chunk_equals_sentence_transformers(folder: Path, fact
     np.testing.assert_allclose((ours @ np.asarray(theirs).T).max(axis=0), 1.0, atol=1e-5)
 
 
+@pytest.mark.parametrize("factor", [1, 2])
+def test_chunks_in_windows_of_their_own_equal_sentence_transformers(folder: Path, factor: int) -> None:
+    from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
+
+    chunks = [TEXT, "The agreement may be terminated early.", "exile"]
+    model = encoder(folder, windows="chunk", skiplist="model", pool_factor=factor)
+    titled = chunked("a", chunks)
+    found = encode(model, replace(titled, document=replace(titled.document, title="a title that nobody reads")))
+    for ours, whole in zip(found, oracle(folder).encode_document(chunks), strict=True):
+        theirs = HierarchicalTokenPooling(float(factor)).pool_one(torch.as_tensor(whole)).numpy()
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose((ours @ np.asarray(theirs).T).max(axis=1), 1.0, atol=1e-5)
+        if factor == 1:
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    again = EncoderOptions.of(model.spec, "cpu")
+    assert load_encoder(str(folder), again).spec == model.spec
+
+
 def test_policies_differ_in_special_tokens_alone(folder: Path) -> None:
     (whole,) = encode(encoder(folder, pooling="inclusive"), chunked("a", [TEXT]))
     (compat,) = encode(encoder(folder, pooling="authors-compat"), chunked("a", [TEXT]))

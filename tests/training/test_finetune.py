@@ -108,7 +108,8 @@ def test_a_late_interaction_model_opens_in_sentence_transformers(root: Path, dat
     from sentence_transformers import MultiVectorEncoder
 
     found = trained(plan_of(root, "pylate"), data, tmp_path)
-    assert set(found.runs) == {CONTEXT, TUNED}
+    assert list(found.runs) == [ALONE, CONTEXT, TUNED]
+    assert found.runs[ALONE][0].notes["encoder"]["windows"] == "chunk"
     theirs: Any = MultiVectorEncoder(str(tmp_path), device="cpu")
     expected = theirs.encode_query(["Which law governs Delaware?"], convert_to_numpy=True)[0]
     (ours,) = load_encoder(str(tmp_path), EncoderOptions(device="cpu", dtype="float32")).encode_queries(
@@ -123,7 +124,7 @@ def test_a_late_interaction_model_opens_in_sentence_transformers(root: Path, dat
 def test_a_late_interaction_model_is_trained_through_the_blend(root: Path, data: Data, tmp_path: Path) -> None:
     mixed = plan_of(root, "pylate", encoder={"anchor": 8, "blend": 0.4}, shares=Shares(isolated=0.4))
     found = trained(replace(mixed, objective=ObjectiveOptions(hold=0.1, distil=0.1)), data, tmp_path)
-    assert set(found.runs) == {CONTEXT, TUNED}
+    assert list(found.runs) == [ALONE, CONTEXT, TUNED]
     spec = load_encoder(str(tmp_path)).spec
     assert (spec.method, spec.anchor, spec.blend, spec.isolated) == ("late-interaction", 8, 0.4, "opening")
     base, tuned = (load_file(one / "1_Dense/model.safetensors") for one in (root / "pylate", tmp_path))
@@ -176,11 +177,13 @@ def test_a_warning_is_told_once(root: Path, data: Data, tmp_path: Path, caplog: 
     assert len([one for one in caplog.records if "was cut to" in one.getMessage()]) == 1
 
 
-def test_late_interaction_practises_nothing_alone(root: Path, data: Data, tmp_path: Path) -> None:
-    both = replace(data, replay=data.held, held={})
-    with pytest.raises(ConfigError, match=r"--replay reads each chunk alone, and .*pylate is a late-interaction model"):
-        trained(plan_of(root, "pylate"), both, tmp_path / "tuned")
-    assert not (tmp_path / "tuned").exists()
+def test_late_interaction_practises_chunks_alone(root: Path, data: Data, tmp_path: Path) -> None:
+    both = replace(data, replay={"more": data.held["towns"]}, held={})
+    plan = plan_of(root, "pylate", source_shares={"towns": 0.5, "more": 0.5})
+    workshop = module.Workshop(plan, both, TrainingFolder(tmp_path), "cpu", None, False, None)
+    spec = workshop._reader_alone().spec
+    assert (spec.method, spec.windows, spec.multivector) == ("late-interaction", "chunk", True)
+    assert trained(plan, both, tmp_path / "tuned").steps == 2
 
 
 def test_what_is_practised_has_vectors_of_the_same_kind(root: Path, data: Data, tmp_path: Path) -> None:

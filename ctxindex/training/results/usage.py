@@ -55,9 +55,9 @@ def eval_command(model: str, plan: Plan, dataset: str = DATASET, *, context: str
         dataset: what is asked.
         context: how the base is read in context; see `base_in_context`.
     """
-    # A late-interaction model reads no chunk alone.
-    alone = [] if plan.encoder.method == "late-interaction" else ["independent"]
-    first, *more = [*alone, *([] if context is None else [context]), f"model={model}"]
+    several = plan.encoder.method == "late-interaction"
+    alone = "late-interaction,windows=chunk" if several else "independent"
+    first, *more = [alone, *([] if context is None else [context]), f"model={model}"]
     compared = " ".join(f"--compare {shlex.quote(one)}" for one in more)
     parts = [f"ctxindex eval {shlex.quote(dataset)} --model {shlex.quote(plan.model)} --method {first}", compared]
     return " ".join([*parts, *chunk_flags(plan.chunker)])

@@ -93,10 +93,11 @@ def test_the_base_is_compared_as_it_is_read_in_context(
         make_spec(checkpoint, replace(one.options().encoder_options("cpu"), dtype="float32"))
 
 
-def test_late_interaction_reads_no_chunk_alone() -> None:
+def test_late_interaction_reads_a_chunk_alone_in_a_window_of_its_own() -> None:
     colbert = replace(PLAN, encoder=EncoderOptions(method="late-interaction"))
     line = eval_command("tuned", colbert, context="late-interaction")
-    assert line == "ctxindex eval OTHER-SET --model minilm --method late-interaction --compare model=tuned"
+    base = "ctxindex eval OTHER-SET --model minilm --method late-interaction,windows=chunk"
+    assert line == f"{base} --compare late-interaction --compare model=tuned"
 
 
 @pytest.mark.parametrize("folder", ["my model", "a__b", "x" * 200, "...", "né"])
