@@ -59,6 +59,7 @@ BOTH = replace(LATE, blend=0.6, isolated="opening")
 SKIPS = Shares(titles=0.3, contextual=0.15, isolated=0.15)
 CLOZES = {"clozes": 2}
 KEPT = CLOZES | {"hold": 0.2}
+PLAIN = "InSeNT, lambda 0.3"
 REPLAYED = "medquad-train"
 ALONE = f"{REPLAYED}, alone"
 VARIANTS = (
@@ -67,11 +68,11 @@ VARIANTS = (
     Variant(
         "trained with anchor and title, read without",
         read={"anchor": 0, "anchor_title": False},
-        trained_as="InSeNT, lambda 0.3",
+        trained_as=PLAIN,
     ),
     Variant("+Training: every chunk alone", EncoderOptions(method="independent"), {"mode": "joint"}),
-    Variant("merged, half the tuned weights", trained_as="InSeNT, lambda 0.3", merge=0.5),
-    Variant("merged, three quarters", trained_as="InSeNT, lambda 0.3", merge=0.75),
+    Variant("merged, half the tuned weights", trained_as=PLAIN, merge=0.5),
+    Variant("merged, three quarters", trained_as=PLAIN, merge=0.75),
     Variant("with replay", replay=5.0),
     Variant("with hold", plan={"hold": 0.2}),
     Variant("with clozes", plan=CLOZES),
@@ -84,6 +85,8 @@ VARIANTS = (
         read={"blend": 0.0},
         trained_as="through the blend, distilled",
     ),
+    Variant("trained with anchor and title, read with the anchor", read={"anchor_title": False}, trained_as=PLAIN),
+    Variant("trained with anchor and title, read with the title", read={"anchor": 0}, trained_as=PLAIN),
 )
 
 
