@@ -21,7 +21,7 @@ from ctxindex.evaluation.report import words
 from ctxindex.evaluation.results import METRICS, Estimate, Run
 from ctxindex.evaluation.significance import interval
 from ctxindex.training.plan import NULL, given
-from ctxindex.training.results.measured import METRIC, few
+from ctxindex.training.results.measured import METRIC, asked, few
 from ctxindex.training.results.usage import ingest_command, search_command
 
 if TYPE_CHECKING:
@@ -108,22 +108,23 @@ def results_rows(runs: Runs) -> list[tuple[str, ...]]:
 
 def verdict(runs: Runs) -> str:
     """What to say where the tuned model is behind its base in a corpus, or ahead of it in none; else nothing."""
-    differences, tuned = gains(runs), list(runs.values())[-1]
-    if few([run.corpus for run in tuned]):
-        return "Too few documents are held out to tell the tuned model from its base."
+    differences, corpora = gains(runs), [run.corpus for run in list(runs.values())[-1]]
     help_ = "more documents, --hold, --replay or --merge may help"
+    count = sum(len(asked(corpus)) for corpus in corpora)
+    documents = "1 document" if count == 1 else f"{count} documents"
+    chance = f" These are {documents} only, so it may be chance: hold out more." if few(corpora) else ""
     if less := [name for name, one in differences.items() if one.high < 0]:
         where = "" if len(less) == len(differences) else f" in {', '.join(less)}"
-        return f"The tuned model finds less than its base{where}: {help_}."
+        return f"The tuned model finds less than its base{where}: {help_}.{chance}"
     if any(one.low > 0 for one in differences.values()):
-        return ""
-    return f"The tuned model is not told from its base by these documents: {help_}."
+        return f"The tuned model finds more than its base.{chance}" if chance else ""
+    return f"The tuned model is not told from its base by these documents: {help_}.{chance}"
 
 
 def why_kept(runs: Runs) -> str:
     """Why so much of the tuned weights was kept, where there was a choice; see `measured.least_share`."""
     if few([run.corpus for run in list(runs.values())[-1]]):
-        return "the largest share, since too few documents are held out to choose by"
+        return "the share that finds most in what is held out, which is too little to tell shares apart"
     return "the smallest share within a standard error of the best on held-out documents"
 
 

@@ -30,16 +30,17 @@ def least_share(measured: Mapping[float, Sequence[Run]]) -> float:
     Not told is a mean nDCG@10 over corpora that is behind by no more than one standard error of the difference, paired
     by query. What a model loses elsewhere by being tuned is not measured there, and grows with the share; so of shares
     that are as good the smallest is kept. Source of the rule: Breiman and others, "Classification and Regression
-    Trees", 1984, section 3.4.3, where it is the smallest tree within one standard error of the best. A few documents
-    tell nothing from anything, so that the rule would always give the smallest: then the largest is kept.
+    Trees", 1984, section 3.4.3, where it is the smallest tree within one standard error of the best. By a few documents
+    nothing is told from anything, and the rule would always give the smallest: then what finds most is kept, of equals
+    the largest.
 
     Args:
         measured: runs on the same corpora, by share; one at least.
     """
-    if few([run.corpus for run in next(iter(measured.values()))]):
-        return max(measured)
     means = {share: mean_of(runs) for share, runs in measured.items()}
-    best = max(means, key=means.__getitem__)
+    best = max(means, key=lambda share: (means[share], share))
+    if few([run.corpus for run in measured[best]]):
+        return best
     return min(share for share in means if means[best] - means[share] <= _error(measured[best], measured[share]))
 
 

@@ -94,9 +94,14 @@ def test_the_head_is_what_a_hub_reads() -> None:
 
 
 def test_it_says_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert verdict(runs_of(people())) == "Too few documents are held out to tell the tuned model from its base."
-    monkeypatch.setattr("ctxindex.training.results.measured.FEW", 1)
     runs = runs_of(people(name="people"))
+    chance = " These are 4 documents only, so it may be chance: hold out more."
+    assert verdict(runs) == f"The tuned model finds more than its base.{chance}"
+    worse = {**runs, "base, in context": [run_of(people(name="people"), [0.9] * 5)]}
+    said = verdict(worse)
+    assert said.startswith("The tuned model finds less than its base: ")
+    assert said.endswith(chance)
+    monkeypatch.setattr("ctxindex.training.results.measured.FEW", 1)
     assert verdict(runs) == ""
     same = {**runs, "tuned": runs["base, each chunk alone"]}
     assert verdict(same).startswith("The tuned model is not told from its base")
@@ -108,7 +113,7 @@ def test_it_says_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_it_says_why_so_much_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "0.75 was kept, the largest share, since too few documents" in card(runs_of(people(name="people")))
+    assert "0.75 was kept, the share that finds most in what is held out, which is too little to tell" in card(runs_of(people(name="people")))
     monkeypatch.setattr("ctxindex.training.results.measured.FEW", 1)
     assert "0.75 was kept, the smallest share within a standard error" in card(runs_of(people(name="people")))
 

@@ -36,11 +36,12 @@ def test_the_smallest_share_that_is_not_told_from_the_best(
     assert least_share({share: [run_of(people(), values)] for share, values in found.items()}) == kept
 
 
-def test_a_few_documents_choose_nothing() -> None:
+def test_of_a_few_documents_what_finds_most_is_kept() -> None:
     """By the rule alone, the less is known the less would be kept of what was trained."""
     measured = {share: [run_of(people(), BEST)] for share in (0.5, 1.0)}
     assert len(asked(people())) < FEW
     assert least_share(measured) == 1.0
+    assert least_share({0.4: [run_of(people(), BEST)], 1.0: [run_of(people(), behind(0.1, 0.0, 0.0, 0.0, 0.0))]}) == 0.4
     assert least_share({share: runs * FEW for share, runs in measured.items()}) == 0.5
 
 
