@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from ctxindex.cli.options import (
 )
 from ctxindex.cli.output import SOME_FAILED, plural, print_json, print_table
 from ctxindex.cli.training_options import DATA, OUTPUT, context_options, option, training_options
+from ctxindex.errors import ConfigError
 
 if TYPE_CHECKING:
     from ctxindex.cli.finetuning import Training
@@ -89,6 +91,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     require_packages(given)
     if first:
         TrainingFolder(out).require_usable(resume=given["resume"])
+        if given["pairs"] is not None and Path(given["pairs"]).is_file():
+            _require_documents(given["data"], out, resume=given["resume"])
     try:
         training = prepare(given, out)
         if not quiet:
@@ -106,6 +110,21 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         _print(found, training)
     if unreadable(training):
         ctx.exit(SOME_FAILED)
+
+
+def _require_documents(paths: Iterable[str], out: Path, *, resume: bool) -> None:
+    """Check that what pairs are about are documents, and that the model will not lie among them.
+
+    Raises:
+        ConfigError: it is a set, which has questions of its own; or the model's files would count as documents.
+    """
+    inside = out.resolve()
+    for path in paths:
+        place = Path(path).expanduser().resolve()
+        if all((place / name).is_file() for name in ("documents.jsonl", "queries.jsonl")):
+            raise ConfigError(f"{path} is a set with its own questions: leave --pairs out, or name its documents.jsonl")
+        if not resume and place.is_dir() and (place == inside or place in inside.parents):
+            raise ConfigError(f"--out {out} lies in {path}, where documents are read from: name another place")
 
 
 def _finetune(training: Training, out: Path, given: dict[str, Any], quiet: bool) -> Finetuned:
@@ -219,9 +238,12 @@ def _as_json(found: Finetuned, training: Training) -> dict[str, Any]:
 
 def _print(found: Finetuned, training: Training) -> None:
     from ctxindex.training.results.card import duration, results_rows, verdict, why_kept
+    from ctxindex.training.results.measured import which_weights
 
     done = "Finished before, with" if found.earlier else "Trained"
     click.echo(f"{done} {duration(found)}: {found.folder}")
+    if said := which_weights(found.history, training.plan.schedule.patience):
+        click.echo(said)
     if found.merges:
         tried = ", ".join(f"{share:g}: {100 * value:.1f}" for share, value in sorted(found.merges.items()))
         click.echo(f"Kept {found.merged:g} of the tuned weights, {why_kept(found.runs)} (nDCG@10: {tried})")

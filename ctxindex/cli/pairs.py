@@ -94,6 +94,9 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], **given: Any) -> None
     if not given["as_json"]:
         _print_some("failed", read.failed)
         _print_some("skipped", read.skipped)
+    if not documents:
+        some = "no document could be read" if read.failed else "there are no documents"
+        raise UsageError(f"{some} in {', '.join(paths)}")
     if not drawn.pairs:
         raise UsageError(f"no pairs could be made of {plural(len(documents), 'document')}: is there prose in them?")
     written = target.write(documents, drawn.pairs, given["seed"])
@@ -167,19 +170,16 @@ class _Target:
                 raise ConfigError(f"--out {self.path} is where documents are read from: name another place")
         return globs_of(own, places)
 
-    def write(self, documents: Sequence[Document], pairs: Sequence[Pair], seed: int) -> dict[Path, Split]:
+    def write(self, documents: Sequence[Document], pairs: Sequence[Pair], seed: int) -> _Written:
         from ctxindex.training.pairs import Split, split, write_pairs, write_set
 
         everything = Split(tuple(documents), tuple(pairs))
         if self.is_file:
-            write_pairs(self.path, everything)
-            return {self.path: everything}
+            return _Written({self.path: everything}, write_pairs(self.path, everything))
         sides = {self.path: everything}
         if self.holdout is not None:
             sides = dict(zip(self._parts, split(documents, pairs, self.holdout, seed), strict=True))
-        for folder, side in sides.items():
-            write_set(folder, side)
-        return sides
+        return _Written(sides, [kept for folder, side in sides.items() for kept in write_set(folder, side)])
 
     @property
     def _parts(self) -> tuple[Path, Path]:
@@ -201,6 +201,14 @@ class _Target:
             return [f"eval {made} {compared}", f"finetune {made} --out MODEL"]
         train, held_out = (shlex.quote(str(part)) for part in self._parts)
         return [f"eval {held_out} {compared}", f"finetune {train} --validation {held_out} --out MODEL"]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What was written where, and the files that were there before and said something else, by their new names."""
+
+    sides: Mapping[Path, Split]
+    kept: Sequence[Path]
 
 
 def _options(given: Mapping[str, Any]) -> PairOptions:
@@ -287,7 +295,7 @@ def _progress(quiet: bool, total: int, what: str) -> Iterator[Callable[[str], No
     yield lambda doc_id: None
 
 
-def _as_json(read: _Read, drawn: Drawn, written: Mapping[Path, Split], writer: QueryWriter | None) -> dict[str, Any]:
+def _as_json(read: _Read, drawn: Drawn, written: _Written, writer: QueryWriter | None) -> dict[str, Any]:
     return {
         "schema": "ctxindex.pairs/1",
         "documents": len(read.documents),
@@ -297,8 +305,9 @@ def _as_json(read: _Read, drawn: Drawn, written: Mapping[Path, Split], writer: Q
         "skipped": [{"doc_id": one.doc_id, "reason": one.reason} for one in read.skipped],
         "written": [
             {"path": str(path), "documents": len(side.documents), "pairs": len(side.pairs)}
-            for path, side in written.items()
+            for path, side in written.sides.items()
         ],
+        "kept": list(map(str, written.kept)),
         "llm_cost": None if writer is None else writer.cost,
         "llm_unanswered": None if writer is None else writer.unanswered,
     }
@@ -311,7 +320,7 @@ def _print_some(what: str, entries: Sequence[FailedDocument | SkippedSource]) ->
         click.echo(f"  {what}  … and {len(entries) - _SHOWN:,} more; --json has all of them", err=True)
 
 
-def _print(documents: Sequence[Document], drawn: Drawn, written: Mapping[Path, Split]) -> None:
+def _print(documents: Sequence[Document], drawn: Drawn, written: _Written) -> None:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in drawn.by_kind().items())
     click.echo(
         f"{plural(len(drawn.pairs), 'pair')} of {plural(len(documents), 'document')} ({kinds}); "
@@ -322,7 +331,9 @@ def _print(documents: Sequence[Document], drawn: Drawn, written: Mapping[Path, S
         answer = " ".join(texts[pair.doc_id][pair.start : pair.end].split())
         click.echo(f"  {pair.kind}: {pair.query}")
         click.echo(f"      {answer if len(answer) <= 90 else answer[:89] + '…'}")
-    for path, side in written.items():
+    for kept in written.kept:
+        click.echo(f"{kept}: what was there before, and is not the same")
+    for path, side in written.sides.items():
         click.echo(f"{path}: {plural(len(side.documents), 'document')}, {plural(len(side.pairs), 'pair')}")
 
 

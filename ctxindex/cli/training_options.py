@@ -190,6 +190,8 @@ def schedule_of(given: dict[str, Any]) -> Schedule:
     Raises:
         ConfigError: a number out of its range.
     """
+    if given.get("steps") is not None and given.get("epochs") is not None:
+        raise ConfigError("--steps and --epochs both say how long to train: leave one out")
     names = {one.name: one.name for one in fields(Schedule)} | {"windows": "document_windows"}
     return Schedule(**{name: given[flag] for name, flag in names.items() if given.get(flag) is not None})
 

@@ -42,13 +42,13 @@ def require_fit(checkpoint: Checkpoint, method: Method, force_mean: bool) -> Non
         return
     if method == "late-interaction":
         raise ModelError(
-            f"{folder} gives one vector a text: --method late-interaction needs a model with a vector for every token "
-            "(ColBERT); use --method late or independent, or choose such a model"
+            f"{checkpoint.name} gives one vector a text: --method late-interaction needs a --model with a vector for "
+            "every token (a ColBERT of PyLate, Stanford or sentence-transformers), as lightonai/GTE-ModernColBERT-v1"
         )
     if method == "cde" and checkpoint.cde is None:
         raise ModelError(
-            f"{folder} reads no corpus context: --method cde needs a model with two stages (CDE); use --method late or "
-            "independent, or train one of it with ctxindex finetune --method cde"
+            f"{checkpoint.name} reads no corpus context: --method cde needs a model with two stages (CDE); use "
+            "--method late or independent, or train one of it with ctxindex finetune --method cde"
         )
     if method in _MEANS and checkpoint.facts.causal:
         raise ModelError(

@@ -68,9 +68,10 @@ class Data:
             count = len(corpus.documents)
             if count < batch:
                 documents = "document" if count == 1 else "documents"
+                less = "" if name in self.replay or not self.held else "hold out less (--held-out), "
                 raise UsageError(
                     f"{name} has {count} {documents} with questions to train on, fewer than a batch of {batch}: give "
-                    f"more documents, hold out less (--held-out), or make batches smaller (--documents {count})"
+                    f"more documents, {less}or make batches smaller (--documents {count})"
                 )
 
 
@@ -146,7 +147,7 @@ def read_data(options: DataOptions, chunker: Chunker, spec: ChunkerSpec, tokeniz
             )
         sources = {name: rest for name, (rest, _) in parted.items()}
         held = {name: side for name, (_, side) in parted.items() if side is not None}
-    _warn_of_few(held)
+    _warn_of_few(held, options)
     wholes = {} if options.validation else reader.wholes
     kept_apart = {text for corpus in held.values() for text in _texts(corpus, wholes)}
     return Data(
@@ -263,17 +264,16 @@ def _parted(
     return part(corpus, set(range(len(documents))) - inside), part(corpus, inside)
 
 
-def _warn_of_few(held: Mapping[str, Corpus]) -> None:
+def _warn_of_few(held: Mapping[str, Corpus], options: DataOptions) -> None:
+    more = (
+        "name a larger --validation" if options.validation else "hold out more with --held-out, or name a --validation"
+    )
     for name, corpus in held.items():
         count = len(asked(corpus))
         if count < FEW:
             documents = "document" if count == 1 else "documents"
             _log.warning(
-                "%s: what is measured on %d %s with questions is mostly chance: hold out more with --held-out, or name "
-                "a larger set with --validation",
-                name,
-                count,
-                documents,
+                "%s: what is measured on %d %s with questions is mostly chance: %s", name, count, documents, more
             )
 
 

@@ -126,7 +126,6 @@ def test_every_flag_arrives(work: Path, asked: Asked) -> None:
     train(*_ALL.split())
     plan = asked.plan
     assert plan.schedule == Schedule(
-        epochs=3,
         steps=7,
         documents=2,
         windows=5,
@@ -212,7 +211,7 @@ def test_the_answer_for_people_is_a_table_and_what_comes_next(work: Path, asked:
     assert "difference to the better base" in out
     flags = "--chunker recursive --chunk-size 48 --chunk-unit chars"
     assert f"ctxindex ingest DOCS --model tuned --index tuned {flags}" in out
-    compared = "--method independent --compare late --compare model=tuned"
+    compared = "--method late --compare independent --compare model=tuned"
     assert f"ctxindex eval measured --model minilm-insent {compared} {flags}" in out
     assert "towns: 9 documents with 18 questions to train on" in result.stderr
     assert "measured: 3 documents with 6 questions to measure on" in result.stderr
@@ -322,6 +321,9 @@ def test_documents_with_pairs_and_what_lies_among_them(work: Path, asked: Asked)
         (("towns", "--skip-contextual", "0.6", "--skip-isolated", "0.6"), "more than all steps"),
         (("nowhere",), "no such dataset"),
         (("towns", "--pairs", "nowhere.jsonl"), "--pairs nowhere.jsonl: there is no such file"),
+        (("towns", "--pairs", "towns/queries.jsonl"), "towns is a set with its own questions: leave --pairs out"),
+        ((".", "--pairs", "towns/queries.jsonl"), "--out tuned lies in ., where documents are read from"),
+        (("towns", "--steps", "5", "--epochs", "1"), "--steps and --epochs both say"),
     ],
 )
 def test_what_cannot_be_done_is_told_with_a_remedy(

@@ -66,7 +66,7 @@ def test_what_comes_next_is_a_command_that_the_model_understands(home: Path, ask
     pylate(home / "colbert", PYLATE)
     result = train("--model", "colbert")
     read = "late-interaction,anchor=32,anchor-title,blend=0.0"
-    assert f"eval OTHER-SET --model colbert --method {read} --compare model=tuned" in result.stdout
+    assert f"eval OTHER-SET --model colbert --method {read} --compare late-interaction,windows=chunk" in result.stdout
 
 
 def test_a_home_folder_is_found_wherever_it_is_named(home: Path, asked: Asked) -> None:

@@ -124,6 +124,21 @@ def test_the_next_step_is_named_with_the_paths_that_were_given(work: Path) -> No
     assert "ctxindex finetune set/train --validation set/held-out --out MODEL" in result.stdout
 
 
+def test_pairs_that_were_there_are_not_lost(work: Path) -> None:
+    (work / "pairs.jsonl").write_text('{"query": "mine"}\n')
+    result = run("pairs", "docs", "--out", "pairs.jsonl", cwd=work)
+    assert "pairs.jsonl.before: what was there before, and is not the same" in result.stdout
+    assert (work / "pairs.jsonl.before").read_text() == '{"query": "mine"}\n'
+    result = run("pairs", "docs", "--out", "pairs.jsonl", "--seed", "5", "--json", cwd=work)
+    assert answer(result)["kept"] == ["pairs.jsonl.before1"]
+
+
+def test_no_documents_are_told_as_such(work: Path) -> None:
+    (work / "none").mkdir()
+    result = run("pairs", "none", "--out", "pairs.jsonl", cwd=work)
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (2, "Error: there are no documents in none")
+
+
 def test_a_bad_file_is_named_and_stops_nothing(work: Path) -> None:
     (work / "docs" / "bad.txt").write_bytes(b"\x00\x01\x02\xff" * 500)
     (work / "docs" / "empty.md").write_text("")
@@ -267,7 +282,7 @@ def test_a_run_that_was_killed_asks_only_what_was_in_flight(work: Path) -> None:
         (["docs", "--out", "a.jsonl", "--kinds", "cloze,nonsense"], 2, "nonsense"),
         (["docs", "--out", "a.jsonl", "--kinds", "generated"], 2, "--llm"),
         (["docs/lease.txt", "--out", "set", "--holdout", "0.5"], 2, "at least two"),
-        (["docs", "--out", "a.jsonl", "--include", "*.nothing"], 2, "no pairs"),
+        (["docs", "--out", "a.jsonl", "--include", "*.nothing"], 2, "there are no documents in docs"),
         (["docs", "--out", "docs/lease.txt/a.jsonl"], 2, "cannot write"),
     ],
 )

@@ -6,11 +6,13 @@ file of pairs alone speaks of the documents as they were loaded; its `remove` is
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
+import shutil
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +25,20 @@ from ctxindex.training.pairs.values import KINDS, Pair
 DOCUMENTS, QUERIES = "documents.jsonl", "queries.jsonl"
 
 
-def write_pairs(file: Path, side: Split) -> None:
+def write_pairs(file: Path, side: Split) -> list[Path]:
     """A line a pair, `{"query_id", "query", "doc_id", "start", "end", "kind"}` and `remove` where there is one.
 
     `evidence` is the text of `[start, end)`, by which the span is found again where the document changes. Where a span
     begins or ends inside a word, `around` is the rest of it, before and after.
 
-    The file is there whole or as it was before.
+    The file is there whole or as it was before. One that was there and says something else is kept under another name,
+    which is given back: somebody may have read its pairs and mended them.
 
     Raises:
         ConfigError: it cannot be written.
     """
     texts = {document.doc_id: document.text for document in side.documents}
-    _write(file, ({**one.to_json(), **_evidence(one, texts[one.doc_id])} for one in side.pairs))
+    return _write(file, ({**one.to_json(), **_evidence(one, texts[one.doc_id])} for one in side.pairs))
 
 
 def _evidence(pair: Pair, text: str) -> dict[str, Any]:
@@ -43,8 +46,8 @@ def _evidence(pair: Pair, text: str) -> dict[str, Any]:
     return {"evidence": text[pair.start : pair.end], **({"around": list(rest)} if any(rest) else {})}
 
 
-def write_set(folder: Path, side: Split) -> None:
-    """`documents.jsonl` and `queries.jsonl` in a folder, which is made.
+def write_set(folder: Path, side: Split) -> list[Path]:
+    """`documents.jsonl` and `queries.jsonl` in a folder, which is made; of files that were there as of `write_pairs`.
 
     Raises:
         ConfigError: they cannot be written.
@@ -54,7 +57,7 @@ def write_set(folder: Path, side: Split) -> None:
         if pair.remove is not None:
             removed.setdefault(pair.doc_id, []).append(pair.remove)
     cuts = {doc_id: Cuts(sorted(spans)) for doc_id, spans in removed.items()}
-    _write(
+    kept = _write(
         folder / DOCUMENTS,
         (
             {
@@ -65,7 +68,7 @@ def write_set(folder: Path, side: Split) -> None:
             for document in side.documents
         ),
     )
-    _write(folder / QUERIES, (_moved(pair, cuts) for pair in side.pairs))
+    return kept + _write(folder / QUERIES, (_moved(pair, cuts) for pair in side.pairs))
 
 
 def holds_pairs(folder: Path) -> bool:
@@ -108,15 +111,27 @@ def _moved(pair: Pair, cuts: Mapping[str, Cuts]) -> dict[str, Any]:
     return values
 
 
-def _write(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def _write(file: Path, rows: Iterable[Mapping[str, Any]]) -> list[Path]:
     beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             with beside.open("w", encoding="utf-8", newline="\n") as stream:
                 stream.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+            kept = _kept_aside(file, beside)
             beside.replace(file)
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror}") from None
+    return kept
+
+
+def _kept_aside(file: Path, new: Path) -> list[Path]:
+    """A second name for a file that will be replaced by another, so that nothing is lost; none where they are equal."""
+    if not file.exists() or filecmp.cmp(file, new, shallow=False):
+        return []
+    names = (file.with_name(f"{file.name}.before{number or ''}") for number in count())
+    aside = next(name for name in names if not name.exists())
+    shutil.copy2(file, aside)
+    return [aside]

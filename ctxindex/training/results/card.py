@@ -21,7 +21,7 @@ from ctxindex.evaluation.report import words
 from ctxindex.evaluation.results import METRICS, Estimate, Run
 from ctxindex.evaluation.significance import interval
 from ctxindex.training.plan import NULL, given
-from ctxindex.training.results.measured import METRIC, asked, few
+from ctxindex.training.results.measured import METRIC, asked, few, which_weights
 from ctxindex.training.results.usage import ingest_command, search_command
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def write_card(found: Finetuned, plan: Plan, data: Data, command: str) -> str:
         "## What it finds\n\n" + _results(found),
         "## How it was trained\n\n" + _fenced(command),
         _settings(found, plan),
-        _curves(found.history),
+        _curves(found.history, which_weights(found.history, plan.schedule.patience)),
         f"Made with ctxindex {__version__}.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -302,7 +302,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _curves(history: Sequence[Mapping[str, float]]) -> str:
+def _curves(history: Sequence[Mapping[str, float]], kept: str) -> str:
     trained = [line for line in history if "loss" in line]
     measured = [line for line in history if f"eval_{METRIC}" in line]
     parts = []
@@ -318,7 +318,7 @@ def _curves(history: Sequence[Mapping[str, float]]) -> str:
             ("step", "nDCG@10"),
             *((f"{line['step']:.0f}", words.points(line[f"eval_{METRIC}"])) for line in _some(measured)),
         ]
-        parts.append("On documents that are not trained on:\n\n" + _columns(rows))
+        parts.append("On documents that are not trained on:\n\n" + _columns(rows) + f"\n\n{kept}")
     return "\n\n".join(parts)
 
 

@@ -44,6 +44,20 @@ def least_share(measured: Mapping[float, Sequence[Run]]) -> float:
     return min(share for share in means if means[best] - means[share] <= _error(measured[best], measured[share]))
 
 
+def which_weights(history: Sequence[Mapping[str, float]], patience: int | None) -> str:
+    """Of which step the weights are, where they were measured in training, and whether that ended it; else nothing."""
+    measured = [(line[f"eval_{METRIC}"], int(line["step"])) for line in history if f"eval_{METRIC}" in line]
+    if not measured:
+        return ""
+    values = [value for value, _ in measured]
+    place = values.index(max(values))
+    said = f"The weights are those of step {measured[place][1]:,}, the best of {len(measured)} that were measured"
+    later = len(measured) - 1 - place
+    if patience is None or later < patience:
+        return f"{said}."
+    return f"{said}; training was stopped when {later} more had brought nothing better (--patience)."
+
+
 def few(corpora: Sequence[Corpus]) -> bool:
     """Whether there are too few documents with questions to choose anything by what is found in them."""
     return sum(len(asked(corpus)) for corpus in corpora) < FEW

@@ -47,7 +47,7 @@ def search_command(model: str) -> str:
 
 
 def eval_command(model: str, plan: Plan, dataset: str = DATASET, *, context: str | None) -> str:
-    """Compare with the base: each chunk alone, and in context.
+    """Compare with the base: in context, which the tuned model is to be ahead of, and each chunk alone.
 
     Args:
         model: the folder of the model.
@@ -57,7 +57,7 @@ def eval_command(model: str, plan: Plan, dataset: str = DATASET, *, context: str
     """
     several = plan.encoder.method == "late-interaction"
     alone = "late-interaction,windows=chunk" if several else "independent"
-    first, *more = [alone, *([] if context is None else [context]), f"model={model}"]
+    first, *more = [*([] if context is None else [context]), alone, f"model={model}"]
     compared = " ".join(f"--compare {shlex.quote(one)}" for one in more)
     parts = [f"ctxindex eval {shlex.quote(dataset)} --model {shlex.quote(plan.model)} --method {first}", compared]
     return " ".join([*parts, *chunk_flags(plan.chunker)])

@@ -103,6 +103,22 @@ def test_a_file_of_pairs_says_what_to_remove(tmp_path: Path) -> None:
     assert not list((tmp_path / "folder").glob(".*")), "nothing is left beside it"
 
 
+def test_what_was_there_and_said_something_else_is_kept(tmp_path: Path) -> None:
+    file, side = tmp_path / "pairs.jsonl", Split((lease(),), draw([lease()], PairOptions()).pairs)
+    assert write_pairs(file, side) == []
+    assert write_pairs(file, side) == [], "the same again"
+    mended = []
+    for number in range(2):
+        mended.append(f"mended by hand, {number}\n")
+        file.write_text(mended[-1], encoding="utf-8")
+        assert write_pairs(file, side) == [tmp_path / f"pairs.jsonl.before{number or ''}"]
+    assert [kept.read_text("utf-8") for kept in sorted(tmp_path.glob("*.before*"))] == mended
+    write_set(tmp_path / "set", side)
+    (tmp_path / "set" / "queries.jsonl").write_text("mine\n", encoding="utf-8")
+    (kept,) = write_set(tmp_path / "set", side)
+    assert (kept.name, kept.read_text("utf-8")) == ("queries.jsonl.before", "mine\n")
+
+
 def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot write"):

@@ -113,7 +113,9 @@ def test_it_says_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_it_says_why_so_much_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "0.75 was kept, the share that finds most in what is held out, which is too little to tell" in card(runs_of(people(name="people")))
+    assert "0.75 was kept, the share that finds most in what is held out, which is too little to tell" in card(
+        runs_of(people(name="people"))
+    )
     monkeypatch.setattr("ctxindex.training.results.measured.FEW", 1)
     assert "0.75 was kept, the smallest share within a standard error" in card(runs_of(people(name="people")))
 

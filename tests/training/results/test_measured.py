@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ctxindex.training.results import measured as measured_module
-from ctxindex.training.results.measured import FEW, asked, least_share, mean_of
+from ctxindex.training.results.measured import FEW, asked, least_share, mean_of, which_weights
 from tests.evaluation.builders import people
 from tests.training.results.test_card import run_of
 
@@ -43,6 +43,26 @@ def test_of_a_few_documents_what_finds_most_is_kept() -> None:
     assert least_share(measured) == 1.0
     assert least_share({0.4: [run_of(people(), BEST)], 1.0: [run_of(people(), behind(0.1, 0.0, 0.0, 0.0, 0.0))]}) == 0.4
     assert least_share({share: runs * FEW for share, runs in measured.items()}) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "said"),
+    [
+        ([], 1, ""),
+        ([0.1, 0.4, 0.3], None, "The weights are those of step 20, the best of 3 that were measured."),
+        ([0.1, 0.4, 0.3], 2, "The weights are those of step 20, the best of 3 that were measured."),
+        (
+            [0.4, 0.4, 0.3],
+            2,
+            "The weights are those of step 10, the best of 3 that were measured; training was stopped when 2 more had "
+            "brought nothing better (--patience).",
+        ),
+    ],
+)
+def test_of_which_step_the_weights_are(values: list[float], patience: int | None, said: str) -> None:
+    measured = [{"step": 10.0 * number, "eval_ndcg@10": value} for number, value in enumerate(values, 1)]
+    history = [line for one in measured for line in ({"step": one["step"] - 5, "loss": 1.0}, one)]
+    assert which_weights(history, patience) == said
 
 
 def test_the_error_is_that_of_the_mean_over_corpora(monkeypatch: pytest.MonkeyPatch) -> None:

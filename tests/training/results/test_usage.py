@@ -86,9 +86,11 @@ def test_the_base_is_compared_as_it_is_read_in_context(
     assert base_in_context(checkpoint, options) == context
     line = eval_command("tuned", replace(PLAN, encoder=options), "set", context=context)
     found = parsed(line, eval_cli)
-    assert (found["datasets"], found["model"], found["methods"]) == (("set",), "minilm", ("independent",))
-    *contexts, tuned = parse_configurations(found["compare"])  # type: ignore[arg-type]
-    assert tuned.settings == {"model": "tuned"}
+    assert (found["datasets"], found["model"]) == (("set",), "minilm")
+    named = [*found["methods"], *found["compare"]]  # type: ignore[misc]
+    assert named == [*([] if context is None else [context]), "independent", "model=tuned"]
+    *contexts, alone, tuned = parse_configurations(named)
+    assert (alone.method, tuned.settings) == ("independent", {"model": "tuned"})
     for one in contexts:
         make_spec(checkpoint, replace(one.options().encoder_options("cpu"), dtype="float32"))
 
@@ -96,8 +98,8 @@ def test_the_base_is_compared_as_it_is_read_in_context(
 def test_late_interaction_reads_a_chunk_alone_in_a_window_of_its_own() -> None:
     colbert = replace(PLAN, encoder=EncoderOptions(method="late-interaction"))
     line = eval_command("tuned", colbert, context="late-interaction")
-    base = "ctxindex eval OTHER-SET --model minilm --method late-interaction,windows=chunk"
-    assert line == f"{base} --compare late-interaction --compare model=tuned"
+    compared = "--compare late-interaction,windows=chunk --compare model=tuned"
+    assert line == f"ctxindex eval OTHER-SET --model minilm --method late-interaction {compared}"
 
 
 @pytest.mark.parametrize("folder", ["my model", "a__b", "x" * 200, "...", "né"])
