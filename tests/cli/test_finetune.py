@@ -28,7 +28,7 @@ from tests.training.results.test_card import HISTORY, runs_of
 from tests.training.sets import PLACES, pair, write_beir, write_documents, write_jsonl, write_set
 
 _ALL = (
-    "--epochs 3 --steps 7 --documents 2 --document-windows 5 --queries 6 --clozes 3 --learning-rate 1e-4 --warmup "
+    "--steps 7 --documents 2 --document-windows 5 --queries 6 --clozes 3 --learning-rate 1e-4 --warmup "
     "0.2 --weight-decay 0 --lambda 0.3 --tau 0.1 --average micro --hold 0.5 --distil 0.25 --withhold-titles 0.1 "
     "--skip-contextual 0.2 --skip-isolated 0.3 --lora 4 --freeze-embeddings --precision float32 "
     "--mini-batch-tokens 512 --gradient-checkpointing --gather-negatives --seed 9 --evaluate-every 3 --patience 2 "
@@ -156,6 +156,8 @@ def test_every_flag_arrives(work: Path, asked: Asked) -> None:
     assert (encoder.anchor, encoder.anchor_title, encoder.blend, encoder.isolated) == (0, False, 0.1, "title")
     assert (asked.call["device"], asked.call["threads"]) == ("cpu", 1)
     assert (asked.call["resume"], asked.call["tensorboard"]) == (True, True)
+    train("--epochs", "3")
+    assert asked.plan.schedule == Schedule(epochs=3)
 
 
 def test_defaults_in_the_help_are_those_of_the_code() -> None:
