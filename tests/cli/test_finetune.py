@@ -156,6 +156,9 @@ def test_every_flag_arrives(work: Path, asked: Asked) -> None:
     assert (encoder.anchor, encoder.anchor_title, encoder.blend, encoder.isolated) == (0, False, 0.1, "title")
     assert (asked.call["device"], asked.call["threads"]) == ("cpu", 1)
     assert (asked.call["resume"], asked.call["tensorboard"]) == (True, True)
+
+
+def test_epochs_arrive(work: Path, asked: Asked) -> None:
     train("--epochs", "3")
     assert asked.plan.schedule == Schedule(epochs=3)
 
