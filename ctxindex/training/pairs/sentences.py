@@ -72,6 +72,26 @@ _NOUNS = re.compile(
     r"\b(?:the|an?|its|their) (?P<nouns>[^\W\d][\w'\u2019\-]+(?: [\w'\u2019\-]+){1,3})"
     r"(?=[,.;)]| (?P<next>[a-z]+))"
 )
+_NO_NOUNS = word_set(
+    "according across again ago along already although among anymore anyway apart around aside away back based became "
+    "become becomes becoming beyond concerning despite early elsewhere except first following forth forward given "
+    "hence here including instead known last late later less like likewise near next notwithstanding often onwards "
+    "prior pursuant rather regarding satisfactory second set several soon still third thereto throughout together "
+    "toward towards twice unlike using various versus via whereby worldwide yes yet"
+)
+"""Words of which a phrase of nouns has none, though they are no stop words: the pattern cannot tell."""
+_VERBS = word_set(
+    "affects agrees allows appears applies becomes begins cannot consists contains decides depends determines develops "
+    "disrupt disrupts exists expires gives goes has helps includes indicates involves keeps leads made makes met needs "
+    "occur occurs paid produces provides receives reflects remains requires resolve said says seen seems shows "
+    "suggests supports takes tells tends terminates turns wants"
+)
+"""The same of verbs that stand in sentences of all kinds, in the form that they have behind a subject."""
+_NOUNS_IN_LY = word_set("ally anomaly assembly butterfly family fly italy july monopoly reply supply")
+_LAST_OF_NONE = re.compile(r"(?:ing|ed|ly|less|ful|ous|[a-z]{4}(?:able|ible))$")
+"""The end of a word that is seldom a noun's; "variable" and "table" are."""
+_ADJECTIVE = re.compile(r"(?:al|ic|ous|ive|ful|ary|able|ible|less|ish|ern)$")
+"""The end of a word that "and" or "or" joins to another before the noun that both are of."""
 _FEWEST, _MOST = 6, 26
 _KEY_WORDS = 4
 
@@ -159,6 +179,7 @@ def _phrases(sentence: str, material: Material, salience: Salience) -> list[str]
         for match in _NOUNS.finditer(sentence)
         if (match["next"] is None or match["next"] in STOP_WORDS)
         and _are_nouns(match["nouns"].split())
+        and not (match["next"] in ("and", "or") and _ADJECTIVE.search(match["nouns"]))
         and not material.subject.shares_a_word_with(match["nouns"])
     ]
     found = list(dict.fromkeys(found))
@@ -171,7 +192,15 @@ def _begins_unfit(body: str) -> bool:
 
 
 def _are_nouns(words: list[str]) -> bool:
-    return all(map(is_content, words)) and words[-1][-1].isalpha() and not words[-1].endswith(("ing", "ed", "ly"))
+    first, *more = folded = [word.casefold() for word in words]
+    if (_NO_NOUNS | _VERBS) & set(folded) or not all(map(is_content, words)):
+        return False
+    if any(word.endswith("ed") or (word.endswith("ly") and word not in _NOUNS_IN_LY) for word in more):
+        return False  # "the gene likely …", "the States showed …"
+    last = (more or [first])[-1]
+    if not all(word[-1].isalnum() for word in words):  # "non-" of "non- exclusive"
+        return False
+    return last[-1].isalpha() and (last.endswith("variable") or last in _NOUNS_IN_LY or not _LAST_OF_NONE.search(last))
 
 
 def _begins_clause(body: str) -> bool:

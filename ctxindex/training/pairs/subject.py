@@ -13,12 +13,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ctxindex.training.pairs.salience import Statistics
-from ctxindex.training.pairs.text import content_words, fold, word_set, words_of
+from ctxindex.training.pairs.text import STOP_WORDS, content_words, fold, word_set, words_of
 from ctxindex.types import Document
 
 LONGEST_SUBJECT = 120
 _HEAD_CHARS = 6000
 _FEW_WORDS = 4
+_LOOSE = " ,;:-\u2013\u2014(/&"
+"""What no name ends with where it is cut short."""
 _SOURCE = re.compile(
     r"^\d*\s*(?:exhibit|source|page|dated?|ex|appendix|schedule|annex|table of contents|contents|index|certain|"
     r"recitals|execution|confidential|execution copy|by and between|between|and|rev|draft)\b",
@@ -225,7 +227,10 @@ def _lowered(word: str) -> str:
 def _shortened(name: str) -> str:
     if len(name) <= LONGEST_SUBJECT:
         return name
-    return name[:LONGEST_SUBJECT].rpartition(" ")[0] or name[:LONGEST_SUBJECT]
+    words = (name[:LONGEST_SUBJECT].rpartition(" ")[0] or name[:LONGEST_SUBJECT]).split(" ")
+    while len(words) > 1 and words[-1].casefold().strip(_LOOSE) in STOP_WORDS | {""}:  # "Company A and", cut short
+        words.pop()
+    return " ".join(words).rstrip(_LOOSE)
 
 
 def _with_companies(name: str, document: Document) -> str:

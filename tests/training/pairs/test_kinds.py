@@ -8,7 +8,7 @@ import re
 import pytest
 
 from ctxindex.training.pairs import cloze, definitions, headings, sentences
-from ctxindex.training.pairs.salience import Statistics
+from ctxindex.training.pairs.salience import Salience, Statistics
 from ctxindex.training.pairs.subject import subjects_of
 from ctxindex.training.pairs.text import (
     blocks_of,
@@ -161,6 +161,34 @@ def test_only_what_reads_well_becomes_a_question(sentence: str, question: str) -
     assert (
         (question in own) if question else ("which" not in own and "how many" not in own and not YES_OR_NO.search(own))
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "nouns"),
+    [
+        ("computer system via", False),
+        ("License Fees set forth", False),
+        ("event occurs", False),
+        ("gene likely disrupt", False),
+        ("United States showed decreases", False),
+        ("auditor reasonably acceptable", False),
+        ("non- exclusive", False),
+        ("dialect becoming known", False),
+        ("mutated gene", True),
+        ("spatial variable", True),
+        ("host family", True),
+        ("Option Period", True),
+        ("p120-RasGAP protein", True),
+    ],
+)
+def test_a_phrase_is_of_nouns_as_far_as_its_words_tell(words: str, nouns: bool) -> None:
+    assert sentences._are_nouns(words.split()) is nouns
+
+
+def test_an_adjective_before_another_is_no_noun() -> None:
+    sentence = "They were drawn into the major political and economic life of an old trading port."
+    found = sentences._phrases(sentence, material(island()), Salience.of(sentence, Statistics.of([island()])))
+    assert found == ["the old trading port"]
 
 
 def test_a_question_never_holds_all_of_its_answer() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ctxindex.training.pairs import subject
 from ctxindex.training.pairs.subject import LONGEST_SUBJECT, subjects_of
 from ctxindex.types import Document, Section
 from tests.training.pairs.documents import HOSTILE, lease
@@ -109,3 +110,9 @@ def test_marks_of_a_name_are_not_doubled() -> None:
     )
     assert question.before("the cause") == "What is asthma: the cause"
     assert call.before("who sings it?") == "Hello, Dolly: who sings it?"
+
+
+def test_a_name_that_is_cut_short_ends_in_a_word_that_says_something() -> None:
+    name = "Agency Agreement between General Electric Capital Corporation and its successors, if any, and "
+    assert subject._shortened(name + "x" * 50) == name.removesuffix(", if any, and ")
+    assert subject._shortened(name) == name
