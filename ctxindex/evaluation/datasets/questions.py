@@ -3,7 +3,8 @@
     {"query_id", "query", "doc_id", "start", "end"}     a line an answer; without a query_id, a line a question
 
 Documents are called what `ingest` calls them, and `text[start:end]` is in the text that loading gives. An answer with
-its words in `evidence` is looked for by them where its document has changed; `around` has the rest of cut ones.
+its words in `evidence` is looked for by them where its document has changed; `around` has the rest of cut ones. What a
+row says to `remove` is cut out of its document, but for documents of an index, which holds it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 from ctxindex.evaluation.dataset import Dataset, DatasetError, check
 from ctxindex.evaluation.datasets.evidence import found_again
 from ctxindex.evaluation.datasets.gathering import gather
-from ctxindex.evaluation.datasets.rows import JSONL, read_jsonl
+from ctxindex.evaluation.datasets.removing import removed_by, without
+from ctxindex.evaluation.datasets.rows import JSONL, Row, read_jsonl
 from ctxindex.loading import exact_glob, load_documents
 from ctxindex.types import Document, FailedDocument
 
@@ -36,17 +38,19 @@ def open_questions(file: str | Path, documents: Iterable[Document | FailedDocume
             loaded.append(one)
         else:
             failures[one.doc_id] = one.reason
-    return with_questions(Dataset(name, tuple(loaded), (), unreadable=failures), file)
+    dataset, rows = with_questions(Dataset(name, tuple(loaded), (), unreadable=failures), file)
+    return without(dataset, removed_by(rows, {document.doc_id: len(document.text) for document in loaded}))
 
 
-def with_questions(dataset: Dataset, file: str | Path) -> Dataset:
-    """The dataset with the questions in `file`, whose answers are where its documents have them now.
+def with_questions(dataset: Dataset, file: str | Path) -> tuple[Dataset, list[Row]]:
+    """The dataset with the questions in `file`, whose answers are where its documents have them now, and their rows.
 
     Raises:
         DatasetError: the file can't be read, a question makes no sense, or no answer stands in its document any more.
     """
-    asked = gather(found_again(read_jsonl(Path(file)), dataset.documents, file), numbered=True)
-    return check(replace(dataset, queries=asked.queries()), asked.places)
+    rows = list(found_again(read_jsonl(Path(file)), dataset.documents, file))
+    asked = gather(rows, numbered=True)
+    return check(replace(dataset, queries=asked.queries()), asked.places), rows
 
 
 def holds_questions(file: Path) -> bool:

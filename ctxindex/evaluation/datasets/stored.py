@@ -5,6 +5,7 @@ What stood between chunks was white space and is not stored, so it comes back as
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from ctxindex.types import Document, Section, StoredChunk
 
 if TYPE_CHECKING:
     from ctxindex.types import FloatArray
+
+_log = logging.getLogger("ctxindex")
 
 _OF_A_CHUNK = frozenset({"headings", "page", "page_end"})
 """Metadata that says where in its document a chunk stands."""
@@ -53,7 +56,14 @@ def open_index_questions(file: str | Path, store: Store, name: str) -> tuple[Dat
     filled = [(doc_id, chunks) for doc_id, chunks in held if chunks]
     documents = tuple(_document(doc_id, chunks) for doc_id, chunks in filled)
     units = {doc_id: tuple((chunk.start, chunk.end) for chunk in chunks) for doc_id, chunks in filled}
-    dataset = with_questions(Dataset(name, documents, (), units, given=True), file)
+    dataset, rows = with_questions(Dataset(name, documents, (), units, given=True), file)
+    if kept := sum(row.has("remove") for row in rows):
+        _log.warning(
+            "%s: %d questions were made of sentences that are to be removed, and the index holds them: it is found by "
+            "the words of the question; measure on a set that pairs --out DIR writes",
+            name,
+            kept,
+        )
     return dataset, _vectors([chunks for _, chunks in filled])
 
 

@@ -17,14 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ctxindex.chunking.spans import Span
 from ctxindex.evaluation.corpus import Corpus, cut
 from ctxindex.evaluation.dataset import Dataset, DatasetError, GoldSpan, check
 from ctxindex.evaluation.datasets.evidence import found_again
 from ctxindex.evaluation.datasets.gathering import Gathering, gather
+from ctxindex.evaluation.datasets.removing import removed_by, without
 from ctxindex.evaluation.datasets.rows import Row, read_jsonl
 from ctxindex.spec import ChunkerSpec
-from ctxindex.training.pairs.writing import Cuts
 from ctxindex.types import Chunker, Document, FailedDocument
 
 _log = logging.getLogger("ctxindex")
@@ -71,7 +70,7 @@ def open_pairs(
         raise DatasetError(
             f'{file} says which documents answer, and not where: each line needs "start" and "end", or "chunk"'
         )
-    corpus = cut(_without(dataset, _removed(rows, lengths)), chunker, spec)
+    corpus = cut(without(dataset, removed_by(rows, lengths)), chunker, spec)
     return corpus if places is None else _resolved(corpus, places)
 
 
@@ -134,68 +133,3 @@ def _resolved(corpus: Corpus, places: Mapping[str, Sequence[_Place]]) -> Corpus:
         queries.append(replace(query, spans=tuple(dict.fromkeys(spans))))
         gold.append(own)
     return replace(corpus, queries=tuple(queries), gold=tuple(gold))
-
-
-def _removed(rows: Iterable[Row], lengths: Mapping[str, int]) -> dict[str, list[Span]]:
-    """What is to be cut out of each document: in order, and no two stretches overlap."""
-    found: dict[str, list[Span]] = {}
-    for row in rows:
-        if row.has("remove"):
-            doc_id = row.identifier("doc_id")
-            span = _span(row, "remove")
-            if doc_id in lengths and span[1] > lengths[doc_id]:
-                raise row.error(f'"remove" is outside of the {lengths[doc_id]:,} characters of {doc_id!r}')
-            found.setdefault(doc_id, []).append(span)
-    return {doc_id: _joined(spans) for doc_id, spans in found.items()}
-
-
-def _span(row: Row, name: str) -> Span:
-    value = row.values[name]
-    numbers = value if isinstance(value, list) and len(value) == 2 else [None, None]
-    start, end = numbers
-    if type(start) is not int or type(end) is not int or not 0 <= start < end:
-        raise row.error(f'"{name}" is {value!r}, and no [start, end] in characters')
-    return start, end
-
-
-def _joined(spans: Iterable[Span]) -> list[Span]:
-    joined: list[Span] = []
-    for start, end in sorted(spans):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(end, joined[-1][1])
-        else:
-            joined.append((start, end))
-    return joined
-
-
-def _without(dataset: Dataset, removed: Mapping[str, Sequence[Span]]) -> Dataset:
-    """The dataset with these stretches cut out of its documents, and its answers where they stand then."""
-    if not removed:
-        return dataset
-    cuts = {doc_id: Cuts(spans) for doc_id, spans in removed.items()}
-    documents = [_shortened(one, cuts[one.doc_id]) if one.doc_id in cuts else one for one in dataset.documents]
-    queries = [replace(query, spans=tuple(_moved(query.spans, cuts))) for query in dataset.queries]
-    kept = tuple(query for query in queries if query.spans)
-    if len(kept) < len(queries):
-        count = len(queries) - len(kept)
-        _log.warning("%s: %d queries left out, whose answers other pairs remove", dataset.name, count)
-    return replace(dataset, documents=tuple(documents), queries=kept)
-
-
-def _shortened(document: Document, cut_out: Cuts) -> Document:
-    return replace(
-        document,
-        text=cut_out.apply(document.text),
-        sections=tuple(replace(section, start=cut_out.move(section.start)) for section in document.sections),
-        pages=tuple(cut_out.move(page) for page in document.pages),
-    )
-
-
-def _moved(spans: Iterable[GoldSpan], cuts: Mapping[str, Cuts]) -> Iterable[GoldSpan]:
-    for span in spans:
-        if span.doc_id not in cuts:
-            yield span
-            continue
-        start, end = cuts[span.doc_id].move(span.start), cuts[span.doc_id].move(span.end)
-        if start < end:
-            yield replace(span, start=start, end=end)

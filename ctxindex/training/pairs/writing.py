@@ -10,15 +10,15 @@ import filecmp
 import json
 import os
 import shutil
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, count
+from collections.abc import Iterable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from ctxindex.chunking.spans import Span
 from ctxindex.errors import ConfigError
 from ctxindex.evaluation.datasets.evidence import around
+from ctxindex.evaluation.datasets.removing import Cuts
 from ctxindex.training.pairs.split import Split
 from ctxindex.training.pairs.values import KINDS, Pair
 
@@ -79,27 +79,6 @@ def holds_pairs(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(first, dict) and first.get("kind") in KINDS
-
-
-class Cuts:
-    """Stretches cut out of a text; they are in order and do not overlap."""
-
-    def __init__(self, spans: Sequence[Span]) -> None:
-        self._spans = spans
-        self._ends = [end for _, end in spans]
-        self._lost = [0, *accumulate(end - start for start, end in spans)]
-
-    def apply(self, text: str) -> str:
-        """What is left."""
-        starts = [0, *self._ends]
-        stops = [*(start for start, _ in self._spans), len(text)]
-        return "".join(text[start:stop] for start, stop in zip(starts, stops, strict=True))
-
-    def move(self, place: int) -> int:
-        """Where a place of the text lies in what is left; one inside of a cut lies where the cut was."""
-        number = bisect_right(self._ends, place)
-        inside = max(0, place - self._spans[number][0]) if number < len(self._spans) else 0
-        return place - self._lost[number] - inside
 
 
 def _moved(pair: Pair, cuts: Mapping[str, Cuts]) -> dict[str, Any]:

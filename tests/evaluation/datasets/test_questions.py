@@ -61,6 +61,34 @@ def test_questions_without_a_name_have_their_line_s(tmp_path: Path) -> None:
     assert [query.query_id for query in dataset.queries] == ["2", "two", "4"]
 
 
+def test_a_sentence_that_a_question_was_made_of_is_cut_out(tmp_path: Path) -> None:
+    text = "One is first. Two is told. Three is last."
+    start, end = text.index("Two"), text.index("Three")
+    rows = [
+        {**question("told Two", end=len(text)), "remove": [start, end]},
+        question("last?", start=end, end=len(text)),
+    ]
+    dataset = open_questions(write_jsonl(tmp_path / "q.jsonl", rows), [Document("a", text)], "x")
+    (document,) = dataset.documents
+    assert document.text == "One is first. Three is last."
+    assert [document.text[span.start : span.end] for query in dataset.queries for span in query.spans] == [
+        "One is first. Three is last.",
+        "Three is last.",
+    ]
+    wrong = write_jsonl(tmp_path / "wrong.jsonl", [{**question(), "remove": [0, 99]}])
+    with pytest.raises(DatasetError, match=r'"remove" is outside of the 4 characters'):
+        open_questions(wrong, [Document("a", "text")], "x")
+
+
+def test_an_index_holds_what_a_question_was_made_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store: Any = FakeStore(stored(0, "abc"))
+    file = write_jsonl(tmp_path / "q.jsonl", [{**question(), "remove": [0, 1]}, question()])
+    with caplog.at_level(logging.WARNING, "ctxindex"):
+        dataset, _ = open_index_questions(file, store, "fake")
+    assert dataset.documents[0].text == "abc"
+    assert "fake: 1 questions were made of sentences that are to be removed" in caplog.text
+
+
 def test_documents_that_failed_are_named_and_asked_about(tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "q.jsonl", [question(), {**question(), "doc_id": "b"}])
     dataset = open_questions(file, [Document("a", "text"), FailedDocument("b", "is empty")], "set")

@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ctxindex.encoding.local import LocalEncoder
 from ctxindex.evaluation import Corpus
 from ctxindex.evaluation.dataset import DatasetError, GoldSpan
 from ctxindex.training.pairs import PairOptions, Split, draw, write_pairs
 from ctxindex.training.pairs.reading import open_pairs
-from ctxindex.training.pairs.writing import Cuts
-from ctxindex.types import Chunker, Document, FailedDocument, Section
+from ctxindex.types import Chunker, Document, FailedDocument
 from tests.training.pairs.documents import corpus as documents
 from tests.training.sets import SPEC, chunker, pair, text_of, write_jsonl
 
@@ -132,24 +129,6 @@ def test_pairs_are_found_again_in_documents_that_changed(
 def said(corpus: Corpus, span: GoldSpan) -> str:
     texts = {one.document.doc_id: one.document.text for one in corpus.documents}
     return texts[span.doc_id][span.start : span.end]
-
-
-@given(
-    spans=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 10)), max_size=4),
-    starts=st.lists(st.integers(0, 40), max_size=4),
-)
-def test_sections_and_pages_move_with_the_text(spans: list[tuple[int, int]], starts: list[int]) -> None:
-    from ctxindex.training.pairs.reading import _joined, _shortened
-
-    text = "".join(chr(0x100 + number) for number in range(41))
-    stretches = _joined((start, min(41, start + length)) for start, length in spans)
-    sections = tuple(Section(start, ("x",)) for start in sorted(starts))
-    cuts = Cuts(stretches)
-    document = _shortened(Document("d", text, sections=sections, pages=(0, 20)), cuts)
-    for before, after in zip(sections, document.sections, strict=True):
-        rest = [character for character in text[before.start :] if character in document.text]
-        assert document.text[after.start :] == "".join(rest)
-    assert document.pages[0] == 0
 
 
 def test_documents_that_cannot_be_read_leave_queries_without_an_answer(tmp_path: Path, cutter: Chunker) -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from ctxindex.errors import ConfigError, UsageError
 from ctxindex.evaluation.datasets import open_dataset, open_questions
 from ctxindex.training.pairs import Pair, PairOptions, Split, draw, holds_pairs, split, write_pairs, write_set
-from ctxindex.training.pairs.writing import Cuts
 from ctxindex.types import Document
 from tests.training.pairs.documents import corpus, lease
 
@@ -145,19 +144,3 @@ def test_a_set_that_was_written_is_told_from_others(tmp_path: Path) -> None:
         (own / name).write_text('{"query_id": "1", "query": "Made by hand?", "doc_id": "a", "start": 0, "end": 1}\n')
     assert not holds_pairs(own)
     assert not holds_pairs(tmp_path / "nowhere")
-
-
-@given(
-    text=st.text(min_size=1, max_size=60),
-    places=st.sets(st.integers(0, 60), max_size=10),
-    place=st.integers(0, 60),
-)
-def test_places_move_with_what_is_cut(text: str, places: set[int], place: int) -> None:
-    ends = sorted(min(one, len(text)) for one in places)
-    spans = [(start, end) for start, end in zip(ends[::2], ends[1::2], strict=False) if start < end]
-    place = min(place, len(text))
-    cuts = Cuts(spans)
-    left = "".join(letter for number, letter in enumerate(text) if not any(s <= number < e for s, e in spans))
-    assert cuts.apply(text) == left
-    before = [number for number in range(place) if not any(s <= number < e for s, e in spans)]
-    assert cuts.move(place) == len(before)
