@@ -95,8 +95,9 @@ def _best_lambda(found: Found) -> tuple[str, bool]:
 
 
 def _harm(found: Found) -> tuple[str, bool]:
-    before, after = found.point(ALONE, SHORT), found.variant("InSeNT, lambda 0.1", SHORT)
-    return f"{before:.1f} -> {after:.1f} ({SHORT}, lambda 0.1)", after < before
+    before, after = found.point(ANCHORED, SHORT), found.variant("InSeNT, lambda 0.1", SHORT)
+    told = f"{before:.1f} -> {after:.1f} ({SHORT}, lambda 0.1; each chunk alone {found.point(ALONE, SHORT):.1f})"
+    return told, after < before
 
 
 def _mended(found: Found) -> tuple[str, bool]:

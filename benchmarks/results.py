@@ -161,7 +161,7 @@ def render(groups: Mapping[str, Sequence[Row]]) -> str:
         "## Without titles (nDCG@10)",
         _table(bare, SETS, lambda one: _points(one.ndcg), WITHOUT_TITLES),
         "The same sets as if no document had a title (`--no-titles`); what `independent` and BM25 find is above.",
-        *_training_sections(),
+        *_training_sections(runs),
         *paper.section(runs, _measured("ablations")),
         *_blend_section(),
         "## Recall@10",
@@ -256,7 +256,7 @@ def _points(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def _training_sections() -> list[str]:
+def _training_sections(runs: Table) -> list[str]:
     """What training costs, and what each part of it is worth, as far as it was measured."""
     found: list[str] = []
     if (measured := _measured("seeds")) is not None:
@@ -274,8 +274,18 @@ def _training_sections() -> list[str]:
         found += ["## Training speed", head + "\n".join(rows), _SPEED.format(dtype=measured["dtype"])]
     for name, heading in EXPERIMENTS.items():
         if (measured := _measured(name)) is not None:
-            found += [heading, _measured_table(measured["sets"], measured["runs"]), measured["about"]]
+            rows = [*_untrained(measured["sets"], runs), *measured["runs"]]
+            found += [heading, _measured_table(measured["sets"], rows), measured["about"]]
     return found
+
+
+def _untrained(sets: Sequence[str], runs: Table) -> list[dict[str, Any]]:
+    """What the model finds without any training, alone and in context: what trained rows are to be compared with."""
+    return [
+        {"name": f"untrained: {CONFIGURATIONS[name]}", "ndcg@10": {one: runs[one, name].ndcg for one in sets}}
+        for name in (BASELINE, "late,anchor=64,anchor-title")
+        if all((one, name) in runs for one in sets)
+    ]
 
 
 def _measured(name: str) -> Any:
@@ -292,7 +302,7 @@ def _measured_table(sets: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> s
     for one in runs:
         found = one["ndcg@10"]
         cells = [_points(found[name]) if name in found else "" for name in sets]
-        cells += [f"{one['seconds']:.2f} times"] if timed else []
+        cells += [f"{one['seconds']:.2f} times" if "seconds" in one else ""] if timed else []
         lines.append(f"| {one['name']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -166,7 +166,9 @@ def test_other_tables_have_what_was_measured(page: str) -> None:
     assert set(table(page, "Seconds to index")["late, window"]) == {"-"}
     assert table(page, "The sets")["contracts"] == ["1,200", "34,567", "89"]
     assert table(page, "Training speed")["late"] == ["1,500", "1.50"]
-    assert table(page, "What each part of the training is worth (nDCG@10)")["no clozes"] == ["45.6"]
+    worth = table(page, "What each part of the training is worth (nDCG@10)")
+    assert worth["no clozes"] == ["45.6"]
+    assert worth["untrained: independent"] == [f"{100 * value_of('contracts', 'independent'):.1f}"]
     assert table(page, "Ways to blend token vectors (nDCG@10)")["union"] == ["minilm", "31.2", "90.0"]
     assert "minilm, union - isolated: +1.2 [-0.4, +3.0]." in " ".join(page.split())
     assert "optimiser, in float32" in " ".join(page.split())
