@@ -229,7 +229,7 @@ def test_what_is_asked_for_is_measured_beside_the_baseline(tmp_path: Path, monke
 
 def test_what_was_not_measured_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "MEASURED", tmp_path / "nothing")
-    assert results._training_sections() == results._blend_section() == []
+    assert results._training_sections({}) == results._blend_section() == []
 
 
 def test_the_command_compares_each_configuration_with_the_baseline() -> None:
