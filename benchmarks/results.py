@@ -95,10 +95,10 @@ _CHOSEN = (
     " at 1, 0.9, 0.8, and 0.9 is within a standard error of the best); b (flat from 0.5 to 0.6 for seed 0, from 0.3 "
     "to 0.7 for earlier trainings of the other seeds). *Set beforehand*, and not swept: lambda 0.4, hold 0.2, the "
     "view that a chunk alone is read in. *With evaluation sets in view*: two clozes a document instead of three, "
-    "after three had found less on factbook-eval in the mean of seeds (held-out documents say the same: 72.5 with "
-    "two; 71.0, 70.5 and 69.4 with three); and the shares that are tried at all end at 0.8, after 0.6 had been seen "
-    "to lose three points on contracts (held-out documents already leave 0.8 out). So the figures of contracts and "
-    "factbook-eval are not wholly those of sets that nobody had looked at.",
+    "after three had found less on factbook-eval in the mean of seeds (on held-out documents they are not told apart:"
+    " 72.4, 71.8 and 70.1 with two, 71.0, 70.5 and 69.4 with three); and the shares that are tried at all end at 0.8,"
+    " after 0.6 had been seen to lose three points on contracts (held-out documents already leave 0.8 out). So the "
+    "figures of contracts and factbook-eval are not wholly those of sets that nobody had looked at.",
     "*Not shown*: that the recipe makes the shipped model again within half a point. The same seed gives the same "
     "weights on one machine; in another precision, or after a change of the code, a run is like one of another seed, "
     "and on factbook-eval seeds lie points apart, which is what the standard deviation above says.",

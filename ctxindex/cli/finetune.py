@@ -91,8 +91,8 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     require_packages(given)
     if first:
         TrainingFolder(out).require_usable(resume=given["resume"])
-        if given["pairs"] is not None and Path(given["pairs"]).is_file():
-            _require_documents(given["data"], out, resume=given["resume"])
+        if given["pairs"] is not None and Path(given["pairs"]).expanduser().is_file():
+            _require_documents(given["data"], out, given)
     try:
         training = prepare(given, out)
         if not quiet:
@@ -112,18 +112,23 @@ def command(ctx: click.Context, /, **given: Any) -> None:
         ctx.exit(SOME_FAILED)
 
 
-def _require_documents(paths: Iterable[str], out: Path, *, resume: bool) -> None:
+def _require_documents(paths: Iterable[str], out: Path, given: dict[str, Any]) -> None:
     """Check that what pairs are about are documents, and that the model will not lie among them.
 
+    This training would not read it there, but whatever reads these folders afterwards would.
+
     Raises:
-        ConfigError: it is a set, which has questions of its own; or the model's files would count as documents.
+        ConfigError: it is a set, which has questions of its own; or the model would lie where all files are read.
     """
+    from ctxindex.training.pairs.writing import DOCUMENTS, QUERIES
+
+    chosen = given["resume"] or given["exclude"] or given["include"]
     inside = out.resolve()
     for path in paths:
         place = Path(path).expanduser().resolve()
-        if all((place / name).is_file() for name in ("documents.jsonl", "queries.jsonl")):
+        if all((place / name).is_file() for name in (DOCUMENTS, QUERIES)):
             raise ConfigError(f"{path} is a set with its own questions: leave --pairs out, or name its documents.jsonl")
-        if not resume and place.is_dir() and (place == inside or place in inside.parents):
+        if not chosen and place.is_dir() and (place == inside or place in inside.parents):
             raise ConfigError(f"--out {out} lies in {path}, where documents are read from: name another place")
 
 

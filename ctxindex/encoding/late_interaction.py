@@ -6,9 +6,10 @@
 A chunk keeps the vectors of its content tokens in the order of its text, however many windows it was read in: none for
 separators, none for padding, none dropped. With the policy `authors-compat` the first chunk also keeps those of CLS and
 the marker, and with `inclusive` the last one also its separator's, which makes a document of one chunk what PyLate
-gives; `strict`, the default, keeps content alone. With `--windows chunk` every chunk is a document of its own, as
-PyLate reads it: the baseline that reading in context is measured against. Source: "Context is Gold to find the Gold
-Passage", arXiv 2505.24782, and PyLate 1.4, models/colbert.py.
+gives; `strict`, the default, keeps content alone. With `--windows chunk` every chunk is a document of its own (PyLate's
+vectors with the skiplist of the model, where the chunk is no longer than PyLate reads): the baseline that reading in
+context is measured against. Source: "Context is Gold to find the Gold Passage", arXiv 2505.24782, and PyLate 1.4,
+models/colbert.py.
 
 With a blend b every chunk is also read alone, as exactly these tokens, and token i keeps one vector, mixed of both:
 

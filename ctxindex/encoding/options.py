@@ -51,7 +51,7 @@ TOKEN_OVERLAP = 512
 _WINDOWS = ("join", "pooling", "windows", "window_overlap", "owner", "anchor", "anchor_title", "blend", "isolated")
 """Options of every method that reads chunks in windows."""
 
-_MULTIVECTOR = ("pool_factor", "skiplist")
+OF_TOKENS = ("pool_factor", "skiplist")
 """Options of late interaction."""
 
 
@@ -113,7 +113,7 @@ class EncoderOptions:
             names += ["windows"]
         elif spec.method != "independent":
             names += _WINDOWS
-        names += _MULTIVECTOR if spec.multivector else ()
+        names += OF_TOKENS if spec.multivector else ()
         chosen: dict[str, Any] = {name: values[name] for name in names}
         return cls(**chosen, dims=spec.dim, device=device, threads=threads, trust_remote_code=trust_remote_code)
 
@@ -190,7 +190,7 @@ def _spec(checkpoint: Checkpoint, options: EncoderOptions, method: Method) -> En
     if checkpoint.colbert is not None:
         read = _alone_spec(spec, options, "inclusive") if alone else _windows_spec(checkpoint, spec, options)
         return _multivector_spec(read, checkpoint.colbert, options)
-    if any(getattr(options, name) is not None for name in _MULTIVECTOR):
+    if any(getattr(options, name) is not None for name in OF_TOKENS):
         raise ConfigError(
             f"--pool-factor and --skiplist are for late interaction; {checkpoint.name} gives one vector a chunk"
         )

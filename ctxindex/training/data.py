@@ -68,7 +68,7 @@ class Data:
             count = len(corpus.documents)
             if count < batch:
                 documents = "document" if count == 1 else "documents"
-                less = "" if name in self.replay or not self.held else "hold out less (--held-out), "
+                less = "hold out less (--held-out), " if name in self.held else ""
                 raise UsageError(
                     f"{name} has {count} {documents} with questions to train on, fewer than a batch of {batch}: give "
                     f"more documents, {less}or make batches smaller (--documents {count})"
@@ -149,7 +149,7 @@ def read_data(options: DataOptions, chunker: Chunker, spec: ChunkerSpec, tokeniz
         held = {name: side for name, (_, side) in parted.items() if side is not None}
     _warn_of_few(held, options)
     wholes = {} if options.validation else reader.wholes
-    kept_apart = {text for corpus in held.values() for text in _texts(corpus, wholes)}
+    kept_apart = {text for corpus in held.values() for texts in _texts(corpus, wholes) for text in texts}
     return Data(
         {name: _trainable(name, corpus, kept_apart, reader.wholes) for name, corpus in sources.items()},
         {name: replace(corpus, name=name) for name, corpus in held.items()},
@@ -277,9 +277,13 @@ def _warn_of_few(held: Mapping[str, Corpus], options: DataOptions) -> None:
             )
 
 
-def _texts(corpus: Corpus, wholes: Mapping[str, Document]) -> list[str]:
-    """What each document is known by: its whole text, though something may have been removed from it."""
-    return [same_text(wholes.get(one.document.doc_id, one.document)) for one in corpus.documents]
+def _texts(corpus: Corpus, wholes: Mapping[str, Document]) -> list[set[str]]:
+    """What each document is known by: its text, and the whole one, where something was removed from it.
+
+    A set may hold the one or the other: `pairs --remove-sentences --out DIR` writes texts without the sentences.
+    """
+    documents = [one.document for one in corpus.documents]
+    return [{same_text(one), same_text(wholes.get(one.doc_id, one))} for one in documents]
 
 
 def _trainable(name: str, corpus: Corpus, kept_apart: set[str], wholes: Mapping[str, Document]) -> Corpus:
@@ -288,7 +292,7 @@ def _trainable(name: str, corpus: Corpus, kept_apart: set[str], wholes: Mapping[
     Raises:
         UsageError: there is none.
     """
-    copies = {number for number, text in enumerate(_texts(corpus, wholes)) if text in kept_apart}
+    copies = {number for number, texts in enumerate(_texts(corpus, wholes)) if texts & kept_apart}
     if copies:
         _log.warning("%s: %d documents are not trained on, because their texts are held out", name, len(copies))
     if corpus.unanswerable:

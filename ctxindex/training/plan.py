@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxindex.encoding.checkpoint import open_checkpoint
-from ctxindex.encoding.options import EncoderOptions
+from ctxindex.encoding.options import OF_TOKENS, EncoderOptions
 from ctxindex.evaluation.results import Run
 from ctxindex.spec import ChunkerSpec, EncoderSpec
 from ctxindex.training.contextual.options import ContextualOptions
@@ -83,6 +83,12 @@ class Finetuned:
     steps: int
     earlier: bool = False
     before: int = 0
+
+
+def tokens_alone(options: EncoderOptions) -> dict[str, Any]:
+    """Settings with which a late-interaction model reads chunks alone, and keeps of their tokens what it does else."""
+    chosen = {name: getattr(options, name) for name in OF_TOKENS}
+    return {"windows": "chunk", **{name: value for name, value in chosen.items() if value is not None}}
 
 
 def given(options: EncoderOptions) -> dict[str, Any]:

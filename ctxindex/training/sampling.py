@@ -144,7 +144,8 @@ class Sampler:
         limits: of each document.
         shares: of the steps, see `Shares`.
         alone: reads the documents of the sources in `replayed`, each chunk alone: an encoder of the method
-            `independent`, so that what the model was trained for before is practised, too.
+            `independent`, or of late interaction with windows of one chunk, so that what the model was trained for
+            before is practised, too.
         replayed: sources of pairs that need no context.
     """
 

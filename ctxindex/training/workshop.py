@@ -24,7 +24,19 @@ from ctxindex.evaluation.evaluator import Evaluator, Watch
 from ctxindex.evaluation.results import Run
 from ctxindex.training.context import require_memory
 from ctxindex.training.model import ContextualModel
-from ctxindex.training.plan import ALONE, CONTEXT, OWN, TUNED, Finetuned, Plan, described, devices, given, is_first
+from ctxindex.training.plan import (
+    ALONE,
+    CONTEXT,
+    OWN,
+    TUNED,
+    Finetuned,
+    Plan,
+    described,
+    devices,
+    given,
+    is_first,
+    tokens_alone,
+)
 from ctxindex.training.results.measured import METRIC, from_json, least_share, mean_of
 from ctxindex.training.results.merging import merge_states
 from ctxindex.training.results.tuned import require_same, write_tuned
@@ -251,7 +263,7 @@ class Workshop:
         chosen = {name: getattr(self._plan.encoder, name) for name in ("max_tokens", "dims")}
         settings = {name: value for name, value in chosen.items() if value is not None}
         if self._encoder.spec.multivector:
-            return settings | {"windows": "chunk"}
+            return settings | tokens_alone(self._plan.encoder)
         try:
             make_spec(self._checkpoint, EncoderOptions(method="independent", **settings))
         except ModelError:

@@ -35,7 +35,6 @@ ROWS = rows({
     paper.ALONE: (20, 50, 80),
     paper.UNTRAINED: (30, 40, 50),
     paper.ANCHORED: (40, 40, 55),
-    paper.TRAINED: (80, 60, 85),
 })  # fmt: skip
 VARIANTS = variants({
     "InSeNT, lambda 0": (60, 30, 50),
@@ -59,14 +58,14 @@ def test_each_claim_has_its_figures_and_says_whether_they_agree() -> None:
     assert parts[0].startswith("## ")
     found = [(here, same) for _, here, same in cells(parts).values()]
     assert found == [
-        ("45.0 -> 75.0 (late chunking with anchor and title)", "yes"),
+        ("45.0 -> 61.3 (with anchor and title, lambda 0.3, no blend)", "yes"),
         ("50.0 -> 40.0 (with anchor and title 45.0)", "**no**"),
         ("50.0 -> 40.0 (covidqa-eval)", "yes"),
         ("50.0 -> 48.3", "yes"),
         ("0: 46.7, 0.1: 60.0, 0.3: 61.3, 0.5: 61.7, 1: 53.0", "yes"),
         ("contracts: 0.1, covidqa-eval: 1, squad-eval: 1", "yes"),
         ("55.0 -> 60.0 (squad-eval, lambda 0.1; each chunk alone 80.0)", "**no**"),
-        ("61.0 -> with replay 66.0, merged, three quarters 60.0 (squad-eval)", "**no**"),
+        ("61.0 -> with replay 66.0, merged, three quarters 60.0 (squad-eval, lambda 0.3)", "**no**"),
     ]
 
 
@@ -81,7 +80,7 @@ def test_without_any_figures_there_is_no_section() -> None:
 
 
 def test_a_mean_is_over_the_sets_that_were_scored_alike() -> None:
-    more = ROWS | {("factbook-eval", name): replace(ROW, ndcg=1.0) for name in (paper.ALONE, paper.TRAINED)}
+    more = ROWS | {("factbook-eval", name): replace(ROW, ndcg=1.0) for name in (paper.ALONE, paper.ANCHORED)}
     found = paper.Found(more, {one["name"]: one["ndcg@10"] for one in VARIANTS["runs"]})
     assert found.mean(paper.ALONE) == pytest.approx((20 + 50 + 80 + 100) / 4)
     assert found.mean(paper.ALONE, found.sets) == pytest.approx(50)

@@ -125,12 +125,15 @@ def test_the_next_step_is_named_with_the_paths_that_were_given(work: Path) -> No
 
 
 def test_pairs_that_were_there_are_not_lost(work: Path) -> None:
-    (work / "pairs.jsonl").write_text('{"query": "mine"}\n')
-    result = run("pairs", "docs", "--out", "pairs.jsonl", cwd=work)
-    assert "pairs.jsonl.before: what was there before, and is not the same" in result.stdout
-    assert (work / "pairs.jsonl.before").read_text() == '{"query": "mine"}\n'
-    result = run("pairs", "docs", "--out", "pairs.jsonl", "--seed", "5", "--json", cwd=work)
-    assert answer(result)["kept"] == ["pairs.jsonl.before1"]
+    file, before = work / "docs" / "pairs.jsonl", work / "docs" / ".pairs.jsonl.before"
+    file.write_text('{"query": "mine"}\n')
+    result = run("pairs", "docs", "--out", "docs/pairs.jsonl", cwd=work)
+    assert "docs/.pairs.jsonl.before: what was there before, and is not the same" in result.stdout
+    assert before.read_text() == '{"query": "mine"}\n'
+    count = 5  # and none of them is what was kept
+    assert f"of {count} documents (" in result.stdout
+    found = answer(run("pairs", "docs", "--out", "docs/pairs.jsonl", "--seed", "5", "--json", cwd=work))
+    assert (found["kept"], found["documents"]) == ([f"{before.relative_to(work)}1"], count)
 
 
 def test_no_documents_are_told_as_such(work: Path) -> None:

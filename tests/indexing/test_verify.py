@@ -165,8 +165,11 @@ def test_independent_vectors_agree_and_take_no_context(folder: Path, tmp_path: P
 
 def test_windows_of_one_chunk_take_no_context(minilm_late: LocalEncoder) -> None:
     assert _why_no_context(minilm_late.spec) is None
-    note = _why_no_context(replace(minilm_late.spec, method="cde", windows="chunk", context="null"))
-    assert "--windows chunk" in str(note)
+    alone = replace(minilm_late.spec, windows="chunk")
+    note = _why_no_context(replace(alone, method="cde", context="null"))
+    assert note == "with --windows chunk, every chunk is read in the context of its corpus alone"
+    note = _why_no_context(replace(alone, method="late-interaction", multivector=True, pooling="inclusive"))
+    assert note == "with --windows chunk, every chunk is embedded alone"
 
 
 def test_sources_that_changed_or_are_gone_are_no_failures_of_vectors(opened: Open, folder: Path) -> None:

@@ -114,6 +114,14 @@ def test_a_document_that_something_was_removed_from_is_known_by_its_whole_text(
         data = read_data(options, cutter, SPEC)
     assert names(data.sources["asked"]) == {f"docs/{place}.txt" for place in PLACES[2:6]}
     assert "asked: 2 documents are not trained on, because their texts are held out" in caplog.text
+    cut_out = tmp_path / "cut"  # the same sentences are gone there
+    write_jsonl(
+        cut_out / "documents.jsonl", [{"doc_id": place, "text": text_of(place)[removed[1] :]} for place in PLACES[:1]]
+    )
+    gold = {"query_id": "1", "query": "piers?", "doc_id": PLACES[0], "start": 5, "end": 9}
+    write_jsonl(cut_out / "queries.jsonl", [gold])
+    both = read_data(DataOptions((str(folder),), pairs=str(file), validation=(str(cut_out),)), cutter, SPEC)
+    assert names(both.sources["asked"]) == {f"docs/{place}.txt" for place in PLACES[1:6]}
     replayed = str(write_beir(tmp_path / "again", PLACES[:6]))
     split = read_data(DataOptions((str(folder),), pairs=str(file), held_out=0.4, replay=(replayed,)), cutter, SPEC)
     held = {Path(name).stem for name in names(split.held["asked"])}

@@ -107,9 +107,10 @@ def test_adapters_end_in_the_weights(root: Path, data: Data, tmp_path: Path) -> 
 def test_a_late_interaction_model_opens_in_sentence_transformers(root: Path, data: Data, tmp_path: Path) -> None:
     from sentence_transformers import MultiVectorEncoder
 
-    found = trained(plan_of(root, "pylate"), data, tmp_path)
+    found = trained(plan_of(root, "pylate", encoder={"pool_factor": 2}), data, tmp_path)
     assert list(found.runs) == [ALONE, CONTEXT, TUNED]
-    assert found.runs[ALONE][0].notes["encoder"]["windows"] == "chunk"
+    read = [found.runs[name][0].notes["encoder"] for name in (ALONE, CONTEXT)]
+    assert [(one["windows"], one["pool_factor"]) for one in read] == [("chunk", 2), ("window", 2)]
     theirs: Any = MultiVectorEncoder(str(tmp_path), device="cpu")
     expected = theirs.encode_query(["Which law governs Delaware?"], convert_to_numpy=True)[0]
     (ours,) = load_encoder(str(tmp_path), EncoderOptions(device="cpu", dtype="float32")).encode_queries(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from ctxindex.chunking.spans import Span
-from ctxindex.evaluation.dataset import Dataset, GoldSpan
+from ctxindex.evaluation.dataset import Dataset, DatasetError, GoldSpan
 from ctxindex.evaluation.datasets.rows import Row
 from ctxindex.types import Document
 
@@ -81,16 +81,22 @@ def _joined(spans: Iterable[Span]) -> list[Span]:
 
 
 def without(dataset: Dataset, removed: Mapping[str, Sequence[Span]]) -> Dataset:
-    """The dataset with these stretches cut out of its documents, and its answers where they stand then."""
+    """The dataset with these stretches cut out of its documents, and its answers where they stand then.
+
+    Raises:
+        DatasetError: nothing is left to ask.
+    """
     if not removed:
         return dataset
     cuts = {doc_id: Cuts(spans) for doc_id, spans in removed.items()}
     documents = [_shortened(one, cuts[one.doc_id]) if one.doc_id in cuts else one for one in dataset.documents]
     queries = [replace(query, spans=tuple(_moved(query.spans, cuts))) for query in dataset.queries]
-    kept = tuple(query for query in queries if query.spans)
-    if len(kept) < len(queries):
-        count = len(queries) - len(kept)
-        _log.warning("%s: %d queries left out, whose answers other pairs remove", dataset.name, count)
+    asked = zip(queries, dataset.queries, strict=True)
+    kept = tuple(query for query, before in asked if query.spans or not before.spans)
+    if not kept:
+        raise DatasetError(f'{dataset.name}: all that answers its questions is to be removed ("remove"): mend the file')
+    if count := len(queries) - len(kept):
+        _log.warning("%s: questions left out, since their answers are removed: %d", dataset.name, count)
     return replace(dataset, documents=tuple(documents), queries=kept)
 
 

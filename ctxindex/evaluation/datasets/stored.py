@@ -59,8 +59,8 @@ def open_index_questions(file: str | Path, store: Store, name: str) -> tuple[Dat
     dataset, rows = with_questions(Dataset(name, documents, (), units, given=True), file)
     if kept := sum(row.has("remove") for row in rows):
         _log.warning(
-            "%s: %d questions were made of sentences that are to be removed, and the index holds them: it is found by "
-            "the words of the question; measure on a set that pairs --out DIR writes",
+            "%s: sentences that questions were made of and that are to be removed: %d. The index holds them, and they "
+            "are found by the words of the questions: measure on a set that pairs --out DIR writes",
             name,
             kept,
         )

@@ -186,4 +186,6 @@ def kept(file: Path, made_of: Mapping[str, Any], make: Callable[[], Arrays]) -> 
         partial.replace(file)
     except OSError as error:
         raise ModelError(f"cannot write {file}: {error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
     return arrays

@@ -198,7 +198,7 @@ def _are_nouns(words: list[str]) -> bool:
     if any(word.endswith("ed") or (word.endswith("ly") and word not in _NOUNS_IN_LY) for word in more):
         return False  # "the gene likely …", "the States showed …"
     last = (more or [first])[-1]
-    if not all(word[-1].isalnum() for word in words):  # "non-" of "non- exclusive"
+    if any(word.endswith("-") for word in words):  # "non-" of "non- exclusive"
         return False
     return last[-1].isalpha() and (last.endswith("variable") or last in _NOUNS_IN_LY or not _LAST_OF_NONE.search(last))
 

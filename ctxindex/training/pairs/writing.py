@@ -38,7 +38,7 @@ def write_pairs(file: Path, side: Split) -> list[Path]:
         ConfigError: it cannot be written.
     """
     texts = {document.doc_id: document.text for document in side.documents}
-    return _write(file, ({**one.to_json(), **_evidence(one, texts[one.doc_id])} for one in side.pairs))
+    return _write(file, ({**one.to_json(), **_evidence(one, texts[one.doc_id])} for one in side.pairs), keep=True)
 
 
 def _evidence(pair: Pair, text: str) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def _evidence(pair: Pair, text: str) -> dict[str, Any]:
 
 
 def write_set(folder: Path, side: Split) -> list[Path]:
-    """`documents.jsonl` and `queries.jsonl` in a folder, which is made; of files that were there as of `write_pairs`.
+    """`documents.jsonl` and `queries.jsonl` in a folder, which is made; of other queries there as of `write_pairs`.
 
     Raises:
         ConfigError: they cannot be written.
@@ -57,7 +57,7 @@ def write_set(folder: Path, side: Split) -> list[Path]:
         if pair.remove is not None:
             removed.setdefault(pair.doc_id, []).append(pair.remove)
     cuts = {doc_id: Cuts(sorted(spans)) for doc_id, spans in removed.items()}
-    kept = _write(
+    _write(
         folder / DOCUMENTS,
         (
             {
@@ -68,7 +68,7 @@ def write_set(folder: Path, side: Split) -> list[Path]:
             for document in side.documents
         ),
     )
-    return kept + _write(folder / QUERIES, (_moved(pair, cuts) for pair in side.pairs))
+    return _write(folder / QUERIES, (_moved(pair, cuts) for pair in side.pairs), keep=True)
 
 
 def holds_pairs(folder: Path) -> bool:
@@ -90,14 +90,15 @@ def _moved(pair: Pair, cuts: Mapping[str, Cuts]) -> dict[str, Any]:
     return values
 
 
-def _write(file: Path, rows: Iterable[Mapping[str, Any]]) -> list[Path]:
+def _write(file: Path, rows: Iterable[Mapping[str, Any]], *, keep: bool = False) -> list[Path]:
+    """Write rows; with `keep`, a file that says something else is kept by the name that is given back."""
     beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             with beside.open("w", encoding="utf-8", newline="\n") as stream:
                 stream.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-            kept = _kept_aside(file, beside)
+            kept = _kept_aside(file, beside) if keep else []
             beside.replace(file)
         finally:
             beside.unlink(missing_ok=True)
@@ -110,7 +111,8 @@ def _kept_aside(file: Path, new: Path) -> list[Path]:
     """A second name for a file that will be replaced by another, so that nothing is lost; none where they are equal."""
     if not file.exists() or filecmp.cmp(file, new, shallow=False):
         return []
-    names = (file.with_name(f"{file.name}.before{number or ''}") for number in count())
+    # Hidden, so that it is no document where pairs lie among those that they are about.
+    names = (file.with_name(f".{file.name}.before{number or ''}") for number in count())
     aside = next(name for name in names if not name.exists())
     shutil.copy2(file, aside)
     return [aside]

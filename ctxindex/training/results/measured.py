@@ -44,8 +44,13 @@ def least_share(measured: Mapping[float, Sequence[Run]]) -> float:
     return min(share for share in means if means[best] - means[share] <= _error(measured[best], measured[share]))
 
 
-def which_weights(history: Sequence[Mapping[str, float]], patience: int | None) -> str:
-    """Of which step the weights are, where they were measured in training, and whether that ended it; else nothing."""
+def which_weights(history: Sequence[Mapping[str, float]], patience: int) -> str:
+    """Of which step the weights are, where they were measured in training; else nothing.
+
+    Args:
+        history: what was logged.
+        patience: after how many measurements that bring nothing better training ends; 0 for none.
+    """
     measured = [(line[f"eval_{METRIC}"], int(line["step"])) for line in history if f"eval_{METRIC}" in line]
     if not measured:
         return ""
@@ -53,9 +58,9 @@ def which_weights(history: Sequence[Mapping[str, float]], patience: int | None) 
     place = values.index(max(values))
     said = f"The weights are those of step {measured[place][1]:,}, the best of {len(measured)} that were measured"
     later = len(measured) - 1 - place
-    if patience is None or later < patience:
+    if not patience or later < patience:
         return f"{said}."
-    return f"{said}; training was stopped when {later} more had brought nothing better (--patience)."
+    return f"{said}; {later} more brought nothing better, and --patience ends training then."
 
 
 def few(corpora: Sequence[Corpus]) -> bool:

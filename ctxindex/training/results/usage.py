@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ctxindex.evaluation.configuration import Configuration
 from ctxindex.indexing.options import IndexOptions
-from ctxindex.training.plan import given
+from ctxindex.training.plan import given, tokens_alone
 
 if TYPE_CHECKING:
     from ctxindex.encoding.checkpoint import Checkpoint
@@ -55,8 +55,9 @@ def eval_command(model: str, plan: Plan, dataset: str = DATASET, *, context: str
         dataset: what is asked.
         context: how the base is read in context; see `base_in_context`.
     """
-    several = plan.encoder.method == "late-interaction"
-    alone = "late-interaction,windows=chunk" if several else "independent"
+    alone = "independent"
+    if plan.encoder.method == "late-interaction":
+        alone = Configuration("late-interaction", settings=tokens_alone(plan.encoder)).name
     first, *more = [*([] if context is None else [context]), alone, f"model={model}"]
     compared = " ".join(f"--compare {shlex.quote(one)}" for one in more)
     parts = [f"ctxindex eval {shlex.quote(dataset)} --model {shlex.quote(plan.model)} --method {first}", compared]

@@ -75,6 +75,11 @@ def test_a_sentence_that_a_question_was_made_of_is_cut_out(tmp_path: Path) -> No
         "One is first. Three is last.",
         "Three is last.",
     ]
+    whole = write_jsonl(tmp_path / "whole.jsonl", [{"query": "a?", "doc_id": "a", "remove": [start, end]}])
+    assert len(open_questions(whole, [Document("a", text)], "x").queries) == 1, "it asks for a document"
+    gone = write_jsonl(tmp_path / "gone.jsonl", [{**question(end=3), "remove": [0, 3]}])
+    with pytest.raises(DatasetError, match="all that answers its questions is to be removed"):
+        open_questions(gone, [Document("a", text)], "x")
     wrong = write_jsonl(tmp_path / "wrong.jsonl", [{**question(), "remove": [0, 99]}])
     with pytest.raises(DatasetError, match=r'"remove" is outside of the 4 characters'):
         open_questions(wrong, [Document("a", "text")], "x")
@@ -86,7 +91,7 @@ def test_an_index_holds_what_a_question_was_made_of(tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.WARNING, "ctxindex"):
         dataset, _ = open_index_questions(file, store, "fake")
     assert dataset.documents[0].text == "abc"
-    assert "fake: 1 questions were made of sentences that are to be removed" in caplog.text
+    assert "fake: sentences that questions were made of and that are to be removed: 1." in caplog.text
 
 
 def test_documents_that_failed_are_named_and_asked_about(tmp_path: Path) -> None:

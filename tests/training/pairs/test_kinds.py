@@ -178,6 +178,7 @@ def test_only_what_reads_well_becomes_a_question(sentence: str, question: str) -
         ("spatial variable", True),
         ("host family", True),
         ("Option Period", True),
+        ("tenants' deposit", True),
         ("p120-RasGAP protein", True),
     ],
 )

@@ -110,12 +110,12 @@ def test_what_was_there_and_said_something_else_is_kept(tmp_path: Path) -> None:
     for number in range(2):
         mended.append(f"mended by hand, {number}\n")
         file.write_text(mended[-1], encoding="utf-8")
-        assert write_pairs(file, side) == [tmp_path / f"pairs.jsonl.before{number or ''}"]
-    assert [kept.read_text("utf-8") for kept in sorted(tmp_path.glob("*.before*"))] == mended
+        assert write_pairs(file, side) == [tmp_path / f".pairs.jsonl.before{number or ''}"]
+    assert [kept.read_text("utf-8") for kept in sorted(tmp_path.glob(".*.before*"))] == mended
     write_set(tmp_path / "set", side)
     (tmp_path / "set" / "queries.jsonl").write_text("mine\n", encoding="utf-8")
     (kept,) = write_set(tmp_path / "set", side)
-    assert (kept.name, kept.read_text("utf-8")) == ("queries.jsonl.before", "mine\n")
+    assert (kept.name, kept.read_text("utf-8")) == (".queries.jsonl.before", "mine\n")
 
 
 def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from ctxindex.training.results import measured as measured_module
 from ctxindex.training.results.measured import FEW, asked, least_share, mean_of, which_weights
+from ctxindex.training.schedule import Schedule
 from tests.evaluation.builders import people
 from tests.training.results.test_card import run_of
 
@@ -49,17 +50,17 @@ def test_of_a_few_documents_what_finds_most_is_kept() -> None:
     ("values", "patience", "said"),
     [
         ([], 1, ""),
-        ([0.1, 0.4, 0.3], None, "The weights are those of step 20, the best of 3 that were measured."),
+        ([0.1, 0.4, 0.3], Schedule().patience, "The weights are those of step 20, the best of 3 that were measured."),
         ([0.1, 0.4, 0.3], 2, "The weights are those of step 20, the best of 3 that were measured."),
         (
             [0.4, 0.4, 0.3],
             2,
-            "The weights are those of step 10, the best of 3 that were measured; training was stopped when 2 more had "
-            "brought nothing better (--patience).",
+            "The weights are those of step 10, the best of 3 that were measured; 2 more brought nothing better, and "
+            "--patience ends training then.",
         ),
     ],
 )
-def test_of_which_step_the_weights_are(values: list[float], patience: int | None, said: str) -> None:
+def test_of_which_step_the_weights_are(values: list[float], patience: int, said: str) -> None:
     measured = [{"step": 10.0 * number, "eval_ndcg@10": value} for number, value in enumerate(values, 1)]
     history = [line for one in measured for line in ({"step": one["step"] - 5, "loss": 1.0}, one)]
     assert which_weights(history, patience) == said

@@ -96,9 +96,11 @@ def test_the_base_is_compared_as_it_is_read_in_context(
 
 
 def test_late_interaction_reads_a_chunk_alone_in_a_window_of_its_own() -> None:
-    colbert = replace(PLAN, encoder=EncoderOptions(method="late-interaction"))
+    colbert = replace(
+        PLAN, encoder=EncoderOptions(method="late-interaction", pool_factor=2, skiplist="model", anchor=8)
+    )
     line = eval_command("tuned", colbert, context="late-interaction")
-    compared = "--compare late-interaction,windows=chunk --compare model=tuned"
+    compared = "--compare late-interaction,windows=chunk,pool-factor=2,skiplist=model --compare model=tuned"
     assert line == f"ctxindex eval OTHER-SET --model minilm --method late-interaction {compared}"
 
 
