@@ -105,10 +105,12 @@ _CHOSEN = (
 )
 EXPERIMENTS = {
     "ablations": "## What each part of the training is worth (nDCG@10)",
-    "gate": "## In one pass: a learnt gate, a mask (nDCG@10)",
+    "gate": "## Two views of a chunk, or one pass (nDCG@10)",
     "cde": "## In the context of a corpus (nDCG@10)",
 }
 """Files of `MEASURED` that hold a table of nDCG@10, and what stands above it."""
+BLENDED = "through the blend"
+"""What the names of trainings with two views begin with."""
 _BLEND = (
     "Exact MaxSim over token states of models that were **not trained for late interaction**, on the first documents "
     "of each set: contextual (in the window), isolated (the chunk alone behind its title), both under one maximum "
@@ -274,9 +276,19 @@ def _training_sections(runs: Table) -> list[str]:
         found += ["## Training speed", head + "\n".join(rows), _SPEED.format(dtype=measured["dtype"])]
     for name, heading in EXPERIMENTS.items():
         if (measured := _measured(name)) is not None:
-            rows = [*_untrained(measured["sets"], runs), *measured["runs"]]
+            rows = [*_beside(name, measured["sets"], runs), *measured["runs"]]
+            if name == "ablations":
+                rows = [one for one in rows if not one["name"].startswith(BLENDED)]
             found += [heading, _measured_table(measured["sets"], rows), measured["about"]]
     return found
+
+
+def _beside(name: str, sets: Sequence[str], runs: Table) -> list[Mapping[str, Any]]:
+    """What an experiment is to be compared with: no training; or, in one pass, that without, and two passes."""
+    if name != "gate":
+        return [*_untrained(sets, runs)]
+    trained = _measured("ablations") or {"runs": []}
+    return [one for one in trained["runs"] if one["name"] == paper.PLAIN or one["name"].startswith(BLENDED)]
 
 
 def _untrained(sets: Sequence[str], runs: Table) -> list[dict[str, Any]]:
