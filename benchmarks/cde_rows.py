@@ -65,11 +65,14 @@ Figures: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Figure]]]
 """By row and reading, then by seed, then by set."""
 
 
-def score(model: str, settings: Mapping[str, Any], corpus: Corpus, other: Path, threads: int | None) -> float:
+def score(
+    model: str, settings: Mapping[str, Any], corpus: Corpus, other: Path, threads: int | None, cache: Path | None
+) -> float:
     """nDCG@10 of a model on a set."""
     own = {name: str(other) if value is ... else value for name, value in settings.items()}
     method = "late" if model == MINILM_INSENT else "cde"
-    (run,) = Evaluator(threads=threads).run(Configuration(method, settings={"model": model, **own}), [corpus])
+    configuration = Configuration(method, settings={"model": model, **own})
+    (run,) = Evaluator(threads=threads, cache=cache).run(configuration, [corpus])
     return run.metrics["ndcg@10"].mean
 
 
@@ -180,6 +183,7 @@ def main() -> None:
     parser.add_argument("--reading", choices=READINGS, nargs="+", default=list(READINGS))
     parser.add_argument("--documents", type=int)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--cache", type=Path, help="where vectors are kept, for `cde_effect.py`")
     given = parser.parse_args()
     chunker = load_chunker(recipe.CHUNKS, load_encoder(MINILM).tokenizer)
     corpora = [cut(open_dataset(str(given.data / name)), chunker, recipe.CHUNKS) for name in SETS]
@@ -193,7 +197,7 @@ def main() -> None:
         for corpus in (first(one, given.documents) for one in corpora):
             if corpus.name in read().get(name, {}).get(seed, {}):
                 continue
-            value = score(model, settings, corpus, given.data / OTHER[corpus.name], given.threads)
+            value = score(model, settings, corpus, given.data / OTHER[corpus.name], given.threads, given.cache)
             keep(name, seed, corpus.name, Figure(ndcg=value, documents=given.documents, steps=trained))
             print(f"{name:<45} seed {seed} {corpus.name} {100 * value:.1f}", flush=True)
 
