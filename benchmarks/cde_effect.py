@@ -8,15 +8,14 @@ another first chunk, and the difference in nDCG@10 with an interval over questio
 taking the mean of the set's vectors away from each, which is the least that anybody could do who knew the corpus: if
 that gains nothing, what the documents have in common does not stand in the way of finding.
 
-Results go into `benchmarks/measured/cde_effect.json`, from which `results.py` makes a table. With `--cache`, vectors
-that `cde_rows.py` made there are not made again.
+A table is printed, and the results go into `benchmarks/measured/cde_effect.json`. With `--cache`, vectors that
+`cde_rows.py` made there are not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -150,8 +149,8 @@ def bias(model: Path) -> dict[str, float]:
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
     """A table in Markdown: a line for each model and set."""
-    yield "| | set | cosine to no corpus | other first chunk | own less none | own less another | mean taken away |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    yield "| | set | bias | cosine to none | other first chunk | own less none | own less another | mean taken away |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for name, measured in found.items():
         for dataset, one in measured["sets"].items():
             none, another = one["against"][NONE], one["against"][ANOTHER]
@@ -160,24 +159,13 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
                 f"{100 * none['other first chunk']:.1f} %",
                 *(told(value) for value in (none["difference"], another["difference"], one["centred"])),
             ]
-            yield f"| {name} | {dataset} | {' | '.join(cells)} |"
+            moved = f"{measured['bias']['before']:+.2f} to {measured['bias']['after']:+.2f}"
+            yield f"| {name} | {dataset} | {moved} | {' | '.join(cells)} |"
 
 
 def told(value: dict[str, float]) -> str:
     """A difference in points of 100, with its interval."""
     return f"{100 * value['mean']:+.2f} [{100 * value['low']:+.2f}, {100 * value['high']:+.2f}]"
-
-
-def about(found: dict[str, Any]) -> str:
-    """What stands under the table."""
-    some = next(iter(found.values()))
-    of = "all" if some["documents"] is None else f"the first {some['documents']}"
-    moved = [one["bias"]["after"] for one in found.values()]
-    return (
-        f"Of {of} documents of each set (`python benchmarks/cde_effect.py`). The mean taken away: that of all chunk "
-        "vectors, from chunks and questions read without a corpus. The bias of context scores, 0 at the start, was "
-        f"{statistics.fmean(moved):+.2f} after training, mean of layers and models."
-    )
 
 
 def main() -> None:
@@ -209,8 +197,7 @@ def main() -> None:
 def write(found: dict[str, Any]) -> None:
     """All that was measured so far."""
     MEASURED.parent.mkdir(exist_ok=True)
-    values = {"about": about(found), "models": found}
-    MEASURED.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    MEASURED.write_text(json.dumps({"models": found}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

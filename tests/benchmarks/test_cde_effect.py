@@ -47,5 +47,5 @@ def test_a_line_says_what_was_measured_of_each_set() -> None:
     difference = {"mean": 0.001, "low": -0.002, "high": 0.004}
     against = {"cosine of chunks": 0.98, "other first chunk": 0.05, "difference": difference}
     one = {"against": {NONE: against, ANOTHER: against}, "centred": difference}
-    *_, line = lines({"clusters-0": {"sets": {"factbook-eval": one}}})
-    assert line.startswith("| clusters-0 | factbook-eval | 0.980 | 5.0 % | +0.10 [-0.20, +0.40] |")
+    *_, line = lines({"clusters-0": {"bias": {"before": 0, "after": -0.26}, "sets": {"factbook-eval": one}}})
+    assert line.startswith("| clusters-0 | factbook-eval | +0.00 to -0.26 | 0.980 | 5.0 % | +0.10 [-0.20, +0.40] |")
