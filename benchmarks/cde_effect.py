@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.cde_rows import OTHER, READINGS, SETS, first
+from benchmarks.corpus import ANOTHER, NONE, OWN, effect_lines
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding import load_encoder
 from ctxindex.encoding.encoder import as_context_encoder
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     Values = npt.NDArray[np.float64]
 
 MEASURED = Path(__file__).parent / "measured" / "cde_effect.json"
-OWN, ANOTHER, NONE = "its corpus", "another corpus", "no corpus"
 BLOCK = 1000
 """Questions that are scored at once."""
 
@@ -147,27 +146,6 @@ def bias(model: Path) -> dict[str, float]:
     return {"before": settings.context_bias_init, "after": float(load_file(model / TENSORS)["bias"].mean())}
 
 
-def lines(found: dict[str, Any]) -> Iterator[str]:
-    """A table in Markdown: a line for each model and set."""
-    yield "| | set | bias | cosine to none | other first chunk | own less none | own less another | mean taken away |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
-    for name, measured in found.items():
-        for dataset, one in measured["sets"].items():
-            none, another = one["against"][NONE], one["against"][ANOTHER]
-            cells = [
-                f"{none['cosine of chunks']:.3f}",
-                f"{100 * none['other first chunk']:.1f} %",
-                *(told(value) for value in (none["difference"], another["difference"], one["centred"])),
-            ]
-            moved = f"{measured['bias']['before']:+.2f} to {measured['bias']['after']:+.2f}"
-            yield f"| {name} | {dataset} | {moved} | {' | '.join(cells)} |"
-
-
-def told(value: dict[str, float]) -> str:
-    """A difference in points of 100, with its interval."""
-    return f"{100 * value['mean']:+.2f} [{100 * value['low']:+.2f}, {100 * value['high']:+.2f}]"
-
-
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
@@ -191,7 +169,7 @@ def main() -> None:
         }
         found[model.name] = {"documents": given.documents, "bias": bias(model), "sets": sets}
         write(found)
-        print("\n".join(lines({model.name: found[model.name]})), flush=True)
+        print("\n".join(effect_lines({model.name: found[model.name]})), flush=True)
 
 
 def write(found: dict[str, Any]) -> None:

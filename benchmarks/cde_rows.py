@@ -3,10 +3,10 @@
     python benchmarks/cde_rows.py DATA FOLDER [--row NAME …] [--reading NAME …] [--documents N] [--threads N]
 
 FOLDER is where the recipe trained its rows, ROW-SEED each. Every model is read in the context of a sample of the set
-itself, in that of another set, and in none (`READINGS`); beside them stands the model that all were trained from, which
-reads no corpus. A figure that was measured of a row and seed is not measured again; results go into
-`benchmarks/measured/cde.json`, from which `results.py` makes a table, with the mean and the range of several seeds.
-Several processes may measure at once, each other rows.
+itself, in that of another set, and in none (`READINGS`); beside them stand the model that all were trained from and
+MiniLM on each chunk alone, which read no corpus (`BASES`). A figure that was measured of a row and seed is not measured
+again; results go into `benchmarks/measured/cde.json`, from which `results.py` makes a table, with the mean and the
+range of several seeds. Several processes may measure at once, each other rows.
 
 `--documents` takes the first documents of each set, and the questions about them: all of `factbook-eval` take a quarter
 of an hour for each reading. Every figure says of how many documents it is, and after how many steps of training; what
@@ -23,6 +23,7 @@ import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
@@ -43,7 +44,12 @@ SETS = ("factbook-eval", "medquad-eval-masked")
 OTHER = {"factbook-eval": "medquad-eval-masked", "medquad-eval-masked": "factbook-eval"}
 """Whose sample stands in for that of a set."""
 
-BASE = "minilm-insent: late chunking, no corpus"
+BASES = {
+    "minilm: each chunk alone, no corpus": Configuration("independent", settings={"model": MINILM}),
+    "minilm-insent: late chunking, no corpus": Configuration("late", settings={"model": MINILM_INSENT}),
+}
+"""What no corpus is read for: the model that was there before any training, and the one that all rows start from."""
+
 READINGS: dict[str, dict[str, Any]] = {
     "its corpus": {},
     "another corpus": {"context": ...},
@@ -61,19 +67,30 @@ class Figure(TypedDict):
     steps: int | None
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A line of the table, one seed of it: after how many steps of training, and how it is read on each set."""
+
+    name: str
+    seed: str
+    steps: int | None
+    configurations: Mapping[str, Configuration]
+
+
 Figures: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Figure]]]
 """By row and reading, then by seed, then by set."""
 
 
-def score(
-    model: str, settings: Mapping[str, Any], corpus: Corpus, other: Path, threads: int | None, cache: Path | None
-) -> float:
-    """nDCG@10 of a model on a set."""
-    own = {name: str(other) if value is ... else value for name, value in settings.items()}
-    method = "late" if model == MINILM_INSENT else "cde"
-    configuration = Configuration(method, settings={"model": model, **own})
+def score(configuration: Configuration, corpus: Corpus, threads: int | None, cache: Path | None) -> float:
+    """nDCG@10 of a configuration on a set."""
     (run,) = Evaluator(threads=threads, cache=cache).run(configuration, [corpus])
     return run.metrics["ndcg@10"].mean
+
+
+def reading(model: Path, name: str, other: Path) -> Configuration:
+    """A model of the recipe, read in one of the contexts."""
+    settings = {key: str(other) if value is ... else value for key, value in READINGS[name].items()}
+    return Configuration("cde", settings={"model": str(model), **settings})
 
 
 def table(found: Figures) -> list[dict[str, Any]]:
@@ -187,19 +204,21 @@ def main() -> None:
     given = parser.parse_args()
     chunker = load_chunker(recipe.CHUNKS, load_encoder(MINILM).tokenizer)
     corpora = [cut(open_dataset(str(given.data / name)), chunker, recipe.CHUNKS) for name in SETS]
-    asked: list[tuple[str, str, str, Mapping[str, Any], int | None]] = [(BASE, "0", MINILM_INSENT, {}, None)]
+    asked = [Asked(name, "0", None, dict.fromkeys(SETS, one)) for name, one in BASES.items()]
     for row, seed, place in models(given.folder, given.row):
         steps = json.loads((place / "training" / "plan.json").read_text(encoding="utf-8"))["schedule"]["steps"]
-        asked += [(f"{row}: {name}", seed, str(place), READINGS[name], steps) for name in given.reading]
-    for *_, trained in asked:  # before a quarter of an hour goes into what could not be kept
-        require_alike(read(), given.documents, trained)
-    for name, seed, model, settings, trained in asked:
-        for corpus in (first(one, given.documents) for one in corpora):
-            if corpus.name in read().get(name, {}).get(seed, {}):
+        for name in given.reading:
+            read_as = {one: reading(place, name, given.data / OTHER[one]) for one in SETS}
+            asked.append(Asked(f"{row}: {name}", seed, steps, read_as))
+    for one in asked:  # before a quarter of an hour goes into what could not be kept
+        require_alike(read(), given.documents, one.steps)
+    for one in asked:
+        for corpus in (first(of, given.documents) for of in corpora):
+            if corpus.name in read().get(one.name, {}).get(one.seed, {}):
                 continue
-            value = score(model, settings, corpus, given.data / OTHER[corpus.name], given.threads, given.cache)
-            keep(name, seed, corpus.name, Figure(ndcg=value, documents=given.documents, steps=trained))
-            print(f"{name:<45} seed {seed} {corpus.name} {100 * value:.1f}", flush=True)
+            value = score(one.configurations[corpus.name], corpus, given.threads, given.cache)
+            keep(one.name, one.seed, corpus.name, Figure(ndcg=value, documents=given.documents, steps=one.steps))
+            print(f"{one.name:<45} seed {one.seed} {corpus.name} {100 * value:.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ python benchmarks/results.py ../shared/data        (make results)
 python benchmarks/results.py ../shared/data --only late,model=minilm-insent
 
 Runs `ctxindex eval` as a user would, so vectors are kept between runs and an interrupted one goes on. What
-`seeds.py`, `ablations.py`, `gate.py`, `cde_rows.py`, `train.py` and `late_interaction_blend.py` measured is read from
-`benchmarks/measured`, where it is there.
+`seeds.py`, `ablations.py`, `gate.py`, `cde_rows.py`, `cde_effect.py`, `train.py` and `late_interaction_blend.py`
+measured is read from `benchmarks/measured`, where it is there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import paper
+from benchmarks import corpus, paper
 from benchmarks.rows import CUT, OWN, SIGNIFICANT, UNTITLED, Row, read_rows, renewed, rows_of, write_rows
+from benchmarks.tables import difference, ndcg_table, points
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 MEASURED = Path(__file__).parent / "measured"
@@ -107,7 +108,6 @@ _CHOSEN = (
 EXPERIMENTS = {
     "ablations": "## What each part of the training is worth (nDCG@10)",
     "gate": "## Two views of a chunk, or one pass (nDCG@10)",
-    "cde": "## In the context of a corpus (nDCG@10)",
 }
 """Files of `MEASURED` that hold a table of nDCG@10, and what stands above it."""
 _ONE_PASS = (
@@ -169,17 +169,18 @@ def render(groups: Mapping[str, Sequence[Row]]) -> str:
         f"difference to `{BASELINE}` with p below {SIGNIFICANT} (paired randomisation test, 2,000 resamples, "
         "seed 0, against the baseline of the same run, corrected by Holm's method for the rows of that run).",
         "## Without titles (nDCG@10)",
-        _table(bare, SETS, lambda one: _points(one.ndcg), WITHOUT_TITLES),
+        _table(bare, SETS, lambda one: points(one.ndcg), WITHOUT_TITLES),
         "The same sets as if no document had a title (`--no-titles`); what `independent` and BM25 find is above.",
         *_training_sections(runs),
         *paper.section(runs, _measured("ablations")),
+        *corpus.section(_measured("cde"), _measured("cde_effect")),
         *_blend_section(),
         "## Recall@10",
-        _table(runs, SETS, lambda one: _points(one.recall)),
+        _table(runs, SETS, lambda one: points(one.recall)),
         "## The right document first (document hit@1)",
-        _table(runs, SETS, lambda one: _points(one.hit)),
+        _table(runs, SETS, lambda one: points(one.hit)),
         "## squad-eval by its own paragraphs (nDCG@10)",
-        _table(paragraphs, ("squad-eval",), lambda one: _points(one.ndcg)),
+        _table(paragraphs, ("squad-eval",), lambda one: points(one.ndcg)),
         "## Seconds to index",
         _table(runs, SETS, lambda one: "-" if one.seconds is None else f"{one.seconds:,.1f}"),
         f"Wall time of the machine that measured the row, on {_processors(runs)}; encoding included, the loading of "
@@ -259,11 +260,7 @@ def _called(rows: Sequence[Row], runs: Table) -> str:
 
 def _with_interval(one: Row) -> str:
     mark = "*" if one.differs else ""
-    return f"{_points(one.ndcg)}{mark} [{_points(one.low)}, {_points(one.high)}]"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:.1f}"
+    return f"{points(one.ndcg)}{mark} [{points(one.low)}, {points(one.high)}]"
 
 
 def _training_sections(runs: Table) -> list[str]:
@@ -272,7 +269,7 @@ def _training_sections(runs: Table) -> list[str]:
     if (measured := _measured("seeds")) is not None:
         found += ["## Seeds of the recipe (nDCG@10)", _SEEDS]
         for kind, rows in measured["tables"].items():
-            found += [f"{kind.capitalize()}:", _measured_table(measured["sets"], rows)]
+            found += [f"{kind.capitalize()}:", ndcg_table(measured["sets"], rows)]
         found += ["## How the shipped model was chosen", *_CHOSEN]
     if (measured := _measured("train")) is not None:
         peer = measured["median"]["flattened"]["tokens_per_second"]
@@ -287,7 +284,7 @@ def _training_sections(runs: Table) -> list[str]:
             rows = [*_beside(name, measured["sets"], runs), *measured["runs"]]
             if name == "ablations":
                 rows = [one for one in rows if not one["name"].startswith(BLENDED)]
-            found += [heading, _measured_table(measured["sets"], rows), measured["about"]]
+            found += [heading, ndcg_table(measured["sets"], rows), measured["about"]]
             found += [_ONE_PASS] if name == "gate" else []
     return found
 
@@ -315,19 +312,6 @@ def _measured(name: str) -> Any:
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
-def _measured_table(sets: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str:
-    """A row for each run; where passes of an encoder were timed, the seconds, too."""
-    timed = any("seconds" in one for one in runs)
-    heads = [*sets, *(["seconds of a pass"] if timed else [])]
-    lines = [f"| | {' | '.join(heads)} |", f"| --- |{' --- |' * len(heads)}"]
-    for one in runs:
-        found = one["ndcg@10"]
-        cells = [_points(found[name]) if name in found else "" for name in sets]
-        cells += [f"{one['seconds']:.2f} times" if "seconds" in one else ""] if timed else []
-        lines.append(f"| {one['name']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def _blend_section() -> list[str]:
     """What ways to use both views of a token find, as far as it was measured."""
     measured = _measured("late_interaction_blend")
@@ -336,12 +320,12 @@ def _blend_section() -> list[str]:
     sets = list(next(iter(measured.values()))["sets"])
     head = f"| | | {' | '.join(sets)} |\n| --- | --- |{' --- |' * len(sets)}\n"
     rows = [
-        f"| {form} | {model} | {' | '.join(_points(of[name]) for name in sets)} |"
+        f"| {form} | {model} | {' | '.join(points(of[name]) for name in sets)} |"
         for model, one in measured.items()
         for form, of in one["ndcg@10"].items()
     ]
     apart = [
-        f"{model}, {pair}: {_signed(of['mean'])} [{_signed(of['low'])}, {_signed(of['high'])}]"
+        f"{model}, {pair}: {difference(of)}"
         for model, one in measured.items()
         for pair, of in one["differences"].items()
     ]
@@ -351,10 +335,6 @@ def _blend_section() -> list[str]:
         _BLEND,
         f"Differences over the queries of all sets, with 95 % intervals: {'; '.join(apart)}.",
     ]
-
-
-def _signed(value: float) -> str:
-    return f"{100 * value:+.1f}"
 
 
 def _sizes(runs: Table) -> str:

@@ -13,6 +13,7 @@ when the same command is given again.
     null            clusters, and never a context: what a gain of the context is measured against
     insent          clusters, and the InSeNT loss on half of the weight
     insent-null     the same without a context
+    strong          clusters, with a context that counts for more from the start: the bias begins at 2
 
 The gain of batches is clusters less random; that of the corpus context is clusters less null, not less the base, since
 hard batches help by themselves. A row that is to be spoken of takes three seeds: one alone is chance as well.
@@ -24,7 +25,7 @@ stays as it is; nothing is held out unless it is asked for.
 The bias of context scores begins at 0, and has a learning rate of its own. At the -2 of a model that nobody trains, the
 vectors in two contexts have a cosine of 0.9999 (MiniLM), and in so few steps nothing would be learnt of them: rows with
 and without a context would be one row twice. At 0 the context counts for seven times as much, and vectors are still
-those of the base (cosine 0.985); at 2 they would begin far from it (0.88).
+those of the base (cosine 0.985); at 2 they begin far from it (0.88), which is a row as well.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ ROWS = {
     "null": replace(_CLUSTERS, dropout=_NEVER),
     "insent": replace(_CLUSTERS, insent=0.5),
     "insent-null": replace(_CLUSTERS, insent=0.5, dropout=_NEVER),
+    "strong": replace(_CLUSTERS, context_bias_init=2.0),
 }
 """The trainings that are compared."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.cde_effect import ANOTHER, NONE, OWN, View, compare, cosine, lines
+from benchmarks.cde_effect import View, compare, cosine
+from benchmarks.corpus import ANOTHER, NONE, OWN
 from ctxindex.encoding.pooling import unit_rows
 from tests.evaluation.builders import people
 
@@ -41,11 +42,3 @@ def test_what_all_chunks_share_is_taken_away_from_questions_too() -> None:
 def test_cosines_are_means_over_rows() -> None:
     one = np.array([[1, 0], [0, 1]], dtype=np.float32)
     assert cosine(one, np.array([[1, 0], [1, 0]], dtype=np.float32)) == 0.5
-
-
-def test_a_line_says_what_was_measured_of_each_set() -> None:
-    difference = {"mean": 0.001, "low": -0.002, "high": 0.004}
-    against = {"cosine of chunks": 0.98, "other first chunk": 0.05, "difference": difference}
-    one = {"against": {NONE: against, ANOTHER: against}, "centred": difference}
-    *_, line = lines({"clusters-0": {"bias": {"before": 0, "after": -0.26}, "sets": {"factbook-eval": one}}})
-    assert line.startswith("| clusters-0 | factbook-eval | +0.00 to -0.26 | 0.980 | 5.0 % | +0.10 [-0.20, +0.40] |")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import cde_rows
-from benchmarks.cde_rows import BASE, READINGS, Figure, first, keep, models, read, table
+from benchmarks.cde_rows import OTHER, READINGS, Figure, first, keep, models, read, reading, table
 from recipes.train_minilm_cde import RESULTS
 from tests.evaluation.builders import people
 
@@ -44,12 +44,13 @@ def test_several_seeds_are_a_mean_and_how_far_they_are_apart() -> None:
 
 
 def test_what_was_measured_is_kept(measured: Path) -> None:
+    base = "late chunking, no corpus"
     assert read() == {}
-    keep(BASE, "0", "factbook-eval", figure(0.4, steps=None))
+    keep(base, "0", "factbook-eval", figure(0.4, steps=None))
     assert "Trained from minilm-insent (`recipes" in json.loads(measured.read_text("utf-8"))["about"]
     keep("null: no corpus", "0", "factbook-eval", figure(0.5))
     assert read() == {
-        BASE: {"0": {"factbook-eval": figure(0.4, steps=None)}},
+        base: {"0": {"factbook-eval": figure(0.4, steps=None)}},
         "null: no corpus": {"0": {"factbook-eval": figure(0.5)}},
     }
     values = json.loads(measured.read_text("utf-8"))
@@ -117,6 +118,14 @@ def test_a_set_may_be_shortened() -> None:
     shorter = first(corpus, 1)
     assert len(shorter.documents) == 1
     assert 0 < len(shorter.queries) < len(corpus.queries)
+
+
+def test_another_corpus_is_that_of_the_other_set(tmp_path: Path) -> None:
+    other = tmp_path / OTHER["factbook-eval"]
+    assert reading(tmp_path / "clusters-0", "another corpus", other).settings == {
+        "model": str(tmp_path / "clusters-0"),
+        "context": str(tmp_path / "medquad-eval-masked"),
+    }
 
 
 def test_a_reading_changes_the_context_alone() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import results
 from benchmarks.rows import CUT, WITHOUT, read_rows, renewed, rows_of, write_rows
+from benchmarks.tables import ndcg_table
 from benchmarks.train import CHUNKS, DOCUMENTS, QUERIES, WINDOWS, Work, lines, medians, rate, work_of
 from ctxindex.encoding import EncoderOptions, load_encoder
 from ctxindex.training.batches import Draw
@@ -178,7 +179,7 @@ def test_other_tables_have_what_was_measured(page: str) -> None:
 
 def test_seconds_of_a_pass_stand_beside_what_was_found() -> None:
     runs = [{"name": "gate", "ndcg@10": {"contracts": 0.5}, "seconds": 1.0625}]
-    assert results._measured_table(["contracts"], runs).splitlines() == [
+    assert ndcg_table(["contracts"], runs).splitlines() == [
         "| | contracts | seconds of a pass |",
         "| --- | --- | --- |",
         "| gate | 50.0 | 1.06 times |",
