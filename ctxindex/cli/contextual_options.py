@@ -133,18 +133,7 @@ def contextual_of(given: dict[str, Any], *, shared: bool | None) -> ContextualOp
     Raises:
         ConfigError: a flag that says nothing here, or a value out of its range.
     """
-    for name, instead in _OF_OTHERS.items():
-        if given[name]:
-            raise ConfigError(f"--{_flag(name)} does not go with --method cde{instead}")
-    for name, flag in (("lambda", "--lambda"), ("average", "--average"), ("mask_positives", "--punish-positives")):
-        if given[name] is not None and not given["insent"]:
-            raise ConfigError(f"{flag} is of the InSeNT loss: say how much that counts with --insent")
-    if given["cluster_size"] is not None and given["batches"] == "random":
-        raise ConfigError("--cluster-size is of --batches clusters: leave one of both out")
-    if given["filter_margin"] is not None and given["filter"] == "none":
-        raise ConfigError("--filter-margin is of a filter, and --filter none is none: leave one of both out")
-    if given["filter"] == "absolute" and given["filter_margin"] is None:
-        raise ConfigError("--filter absolute needs the score from which on nothing is a wrong answer: --filter-margin")
+    _require_alike(given)
     chosen = {name: given[name] for name in ("batches", "cluster_size", "first_stage", "insent")}
     if shared and chosen["first_stage"] is None:
         chosen["first_stage"] = "shared"
@@ -174,6 +163,28 @@ def with_contextual_defaults(given: dict[str, Any]) -> dict[str, Any]:
     """The flags with what a batch is in a contextual training, where they say nothing."""
     defaults = {"documents": PAIRS, "document_windows": WINDOWS}
     return {**given, **{name: value for name, value in defaults.items() if given[name] is None}}
+
+
+def _require_alike(given: dict[str, Any]) -> None:
+    """Refuses flags that say nothing here, or nothing beside each other."""
+    for name, instead in _OF_OTHERS.items():
+        if given[name]:
+            raise ConfigError(f"--{_flag(name)} does not go with --method cde{instead}")
+    for name, flag in (("lambda", "--lambda"), ("average", "--average")):
+        if given[name] is not None and not given["insent"]:
+            raise ConfigError(f"{flag} is of the InSeNT loss: say how much that counts with --insent")
+    if given["mask_positives"] is False:
+        raise ConfigError("--punish-positives does not go with --method cde, whose filter takes more out than is known")
+    if given["document_windows"] is not None and not given["insent"]:
+        raise ConfigError(
+            "--document-windows is for siblings, which only the InSeNT loss reads (--insent): leave it out"
+        )
+    if given["cluster_size"] is not None and given["batches"] == "random":
+        raise ConfigError("--cluster-size is of --batches clusters: leave one of both out")
+    if given["filter_margin"] is not None and given["filter"] == "none":
+        raise ConfigError("--filter-margin is of a filter, and --filter none is none: leave one of both out")
+    if given["filter"] == "absolute" and given["filter_margin"] is None:
+        raise ConfigError("--filter absolute needs the score from which on nothing is a wrong answer: --filter-margin")
 
 
 def _size(text: str | None) -> tuple[int, int]:

@@ -83,6 +83,8 @@ def test_a_cde_model_is_trained_as_one(work: Path, asked: Asked) -> None:
             "--gather-negatives does not go with --method cde: it trains on one device",
         ),
         ("--method cde --lambda 0.1", "--lambda is of the InSeNT loss: say how much that counts with --insent"),
+        ("--method cde --insent 1 --punish-positives", "--punish-positives does not go with --method cde"),
+        ("--method cde --document-windows 4", "--document-windows is for siblings"),
         ("--method cde --batches random --cluster-size 4", "--cluster-size is of --batches clusters"),
         ("--method cde --filter none --filter-margin 1", "--filter-margin is of a filter"),
         ("--method cde --filter absolute", "--filter absolute needs the score"),

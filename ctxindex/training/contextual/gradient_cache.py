@@ -179,7 +179,8 @@ class TwoStageGradient(Generic[Text]):
             for place in _places(len(batch.context), self._sizes.first):
                 parts.append(_Part(0, place))
                 read.append(_wide(self._model.first(batch.context[place])))
-        return parts, torch.cat(read).requires_grad_(self._train_first)
+        # What a weight was expanded to is no leaf, even without a graph: nothing would gather a gradient there.
+        return parts, torch.cat(read).detach().requires_grad_(self._train_first)
 
     def _read_groups(
         self, batch: ContextualBatch[Text], context: torch.Tensor, autocast: Around

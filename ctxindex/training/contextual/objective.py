@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,13 +33,14 @@ class ContextualObjective:
 
     Args:
         model: what is trained.
-        insent: the other loss, and the temperature of both.
+        insent: the other loss, and the temperature of both. What the filter takes out is no negative in either,
+            whatever this says of known positives.
         weight: of the other loss.
     """
 
     def __init__(self, model: TwoStageModel, insent: InsentOptions, weight: float = 0.0) -> None:
         self._model = model
-        self._insent = insent
+        self._insent = replace(insent, mask_positives=True)
         self._weight = weight
 
     def loss(self, batch: PairBatch, vectors: list[torch.Tensor]) -> StepLoss:
@@ -51,6 +53,7 @@ class ContextualObjective:
         removed = torch.from_numpy(batch.removed).to(chunks.device)
         found = contrastive_loss(queries, chunks[places], removed, self._insent.tau)
         log = {"contrastive": found.loss.detach(), "accuracy": found.accuracy, "removed": found.removed}
+        log["context"] = found.loss.new_tensor(0 if batch.queries[0].bare else len(batch.context))
         if not self._weight:
             return StepLoss(found.loss, log)
         own = InsentBatch(

@@ -231,12 +231,14 @@ class ContextualWorkshop(Workshop):
             measured[CONTEXT] = list(self._in_corpus(model, chosen))
         elif self._plan.encoder.windows != "chunk":
             measured[CONTEXT] = self._run("late", model, chosen)
-        measured[NULL] = list(self._in_corpus(str(folder), {}, null=True))
+        if not self._plan.contextual.is_control:
+            measured[NULL] = list(self._in_corpus(str(folder), {}, null=True))
         measured[TUNED] = self._of_tuned(folder)
         return measured
 
     def _of_tuned(self, folder: Path) -> list[Run]:
-        return list(self._in_corpus(str(folder), {}))
+        """As it was trained: a control that was chosen by what it finds in a corpus would be none."""
+        return list(self._in_corpus(str(folder), {}, null=self._plan.contextual.is_control))
 
     def _in_corpus(self, model: str, settings: Mapping[str, Any], *, null: bool = False) -> Iterator[Run]:
         """A CDE model on every held-out corpus, in the context of a sample of it, or in the null context."""

@@ -38,7 +38,7 @@ def ingest_command(model: str, plan: Plan, documents: Iterable[str] = (), option
     """
     paths = [shlex.quote(path) for path in documents] or [DOCUMENTS]
     parts = ["ctxindex ingest", *paths, f"--model {shlex.quote(model)}", _index(model), *chunk_flags(plan.chunker)]
-    return " ".join([*parts, *options])
+    return " ".join([*parts, *(["--context null"] if _is_control(plan) else []), *options])
 
 
 def search_command(model: str) -> str:
@@ -58,7 +58,8 @@ def eval_command(model: str, plan: Plan, dataset: str = DATASET, *, context: str
     alone = "independent"
     if plan.encoder.method == "late-interaction":
         alone = Configuration("late-interaction", settings=tokens_alone(plan.encoder)).name
-    first, *more = [*([] if context is None else [context]), alone, f"model={model}"]
+    tuned = f"model={model},context=null" if _is_control(plan) else f"model={model}"
+    first, *more = [*([] if context is None else [context]), alone, tuned]
     compared = " ".join(f"--compare {shlex.quote(one)}" for one in more)
     parts = [f"ctxindex eval {shlex.quote(dataset)} --model {shlex.quote(plan.model)} --method {first}", compared]
     return " ".join([*parts, *chunk_flags(plan.chunker)])
@@ -89,6 +90,11 @@ def chunk_flags(spec: ChunkerSpec) -> list[str]:
     return [
         f"{flag} {getattr(spec, name)}" for flag, name in flags.items() if getattr(spec, name) != getattr(usual, name)
     ]
+
+
+def _is_control(plan: Plan) -> bool:
+    """Whether what was trained is to be read without a corpus."""
+    return plan.encoder.method == "cde" and plan.contextual.is_control
 
 
 def _index(model: str) -> str:

@@ -330,6 +330,16 @@ def test_a_control_learns_nothing_of_the_context(root: Path, data: Data, tmp_pat
     assert not torch.equal(before["null"], after["null"])
 
 
+def test_a_control_is_chosen_and_measured_without_a_context(root: Path, data: Data, tmp_path: Path) -> None:
+    options = replace(SMALL, dropout=ContextDropout(0.0, 1.0))
+    schedule = replace(QUICK, evaluate_every=1)
+    found = trained(plan_of(root, options=options, merge=(0.5, 1.0), schedule=schedule), data, tmp_path / "tuned")
+    assert list(found.runs) == [ALONE, CONTEXT, TUNED]
+    assert {run.notes["encoder"]["context"] for run in found.runs[TUNED]} == {"null"}
+    kept = found.runs[TUNED][0].metrics["ndcg@10"].mean
+    assert found.merges[found.merged] == pytest.approx(kept)  # the same reading, or these would differ
+
+
 def test_a_cde_model_is_trained_on_with_insent(root: Path, data: Data, tmp_path: Path) -> None:
     make_native_cde(str(root / "bert"), tmp_path / "base", NativeCde(context_size=9, output_head=True))
     plan = plan_of(
@@ -341,7 +351,7 @@ def test_a_cde_model_is_trained_on_with_insent(root: Path, data: Data, tmp_path:
     assert open_checkpoint(str(tmp_path / "tuned")).cde == NativeCde(context_size=4, output_head=True)
     trainings = [line for line in found.history if "loss" in line]
     assert trainings
-    assert all({"contrastive", "removed", "l_seq", "l_batch"} <= line.keys() for line in trainings)
+    assert all({"contrastive", "removed", "context", "l_seq", "l_batch"} <= line.keys() for line in trainings)
     with pytest.raises(ConfigError, match="has two stages: choose frozen or trained"):
         trained(plan_of(tmp_path, "base", options=replace(SMALL, first_stage="shared")), data, tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -107,15 +107,16 @@ def loss_of(vectors: list[torch.Tensor]) -> StepLoss:
     return StepLoss(found.loss, {"accuracy": found.accuracy})
 
 
-def trained(folder: Path, seed: int) -> Model:
+def trained(folder: Path, seed: int, *, steps: int = STEPS, control: bool = False) -> Model:
+    """Until it answers, or for so many steps; a control never has a context."""
     model, rng = Model(folder, seed), np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.network.parameters(), lr=1e-3)
     gradient: TwoStageGradient[Text] = TwoStageGradient(model.network, loss_of)
     recent: list[float] = []
-    for step in range(STEPS):
+    for step in range(steps):
         one = task(step % 2, rng)
         optimizer.zero_grad()
-        recent.append(float(gradient.step(model.batch(one, one.context)).log["accuracy"]))
+        recent.append(float(gradient.step(model.batch(one, None if control else one.context)).log["accuracy"]))
         optimizer.step()
         if np.mean(recent[-20:]) > 0.99:
             break
@@ -132,3 +133,10 @@ def test_only_the_right_context_solves_the_task_of_twins(tmp_path: Path) -> None
     assert right > 0.95
     assert wrong < 0.05
     assert none < 0.6
+
+
+@pytest.mark.slow
+def test_who_never_had_a_context_does_not_solve_it(tmp_path: Path) -> None:
+    model, rng = trained(tmp_path, 0, steps=400, control=True), np.random.default_rng(99)
+    found = np.mean([model.accuracy(task(domain, rng), None) for domain in (0, 1) for _ in range(10)])
+    assert 0.3 < found < 0.7  # each question is answered for one of both domains

@@ -17,10 +17,12 @@ from ctxindex.encoding.cde.settings import NativeCde
 from ctxindex.metering import Meter
 from ctxindex.training.batches import Draw
 from ctxindex.training.contextual.context import ContextDropout
+from ctxindex.training.contextual.gradient_cache import ContextualBatch, PartSizes, TwoStageGradient
 from ctxindex.training.contextual.model import TwoStageModel
 from ctxindex.training.contextual.objective import ContextualObjective
 from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.contextual.pairs import PairSampler, Text, read_alone
+from ctxindex.training.objective import StepLoss
 from ctxindex.training.options import InsentOptions
 from ctxindex.training.readings import Reading
 from ctxindex.training.running.parameters import choose_parameters
@@ -110,6 +112,25 @@ def gradients(one: Made, kind: str, **more: Any) -> dict[str, torch.Tensor]:
         one.model, batch, torch.autograd.backward, **more
     )
     return {name: weight.grad for name, weight in one.model.named_parameters() if weight.grad is not None}
+
+
+def test_parts_of_a_context_that_is_withheld_in_all_slots_have_its_gradient(made: dict[str, Made]) -> None:
+    one = made["frozen"]
+    asked = [Text(Reading((row,), 1)) for row in one.encoder.query_rows(["who founded Fez", "when is the market"])]
+
+    def loss(vectors: list[torch.Tensor]) -> StepLoss:
+        return StepLoss(vectors[0][:, 0].sum(), {})
+
+    found = []
+    for sizes in (PartSizes(), PartSizes(first=2, second=1)):
+        one.model.zero_grad()
+        TwoStageGradient(one.model, loss, sizes=sizes).step(ContextualBatch([Text(bare=True)] * 3, [asked]))
+        found.append({name: weight.grad for name, weight in one.model.named_parameters() if weight.grad is not None})
+    whole, parts = found
+    assert float(whole["parts.null"].abs().max()) > 1e-7
+    assert whole.keys() == parts.keys()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, atol=2e-6, rtol=1e-4, msg=f"{name} differs")
 
 
 @pytest.mark.parametrize("kind", KINDS)

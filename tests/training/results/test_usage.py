@@ -20,6 +20,8 @@ from ctxindex.evaluation.configuration import parse_configurations
 from ctxindex.indexing import IndexOptions
 from ctxindex.spec import ChunkerSpec
 from ctxindex.stores.registry import check_index_name
+from ctxindex.training.contextual.context import ContextDropout
+from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.plan import Plan
 from ctxindex.training.results.usage import base_in_context, chunk_flags, eval_command, ingest_command, search_command
 from tests.encoding.tiny import save_sentence_transformer
@@ -93,6 +95,19 @@ def test_the_base_is_compared_as_it_is_read_in_context(
     assert (alone.method, tuned.settings) == ("independent", {"model": "tuned"})
     for one in contexts:
         make_spec(checkpoint, replace(one.options().encoder_options("cpu"), dtype="float32"))
+
+
+def test_a_control_is_used_without_a_corpus(tmp_path: Path) -> None:
+    never = ContextualOptions(dropout=ContextDropout(0.0, 1.0))
+    control = replace(PLAN, encoder=EncoderOptions(method="cde"), contextual=never)
+    assert parsed(ingest_command("tuned", control), ingest_cli)["context"] == "null"
+    line = eval_command("tuned", control, context="late")
+    assert line.endswith("--compare independent --compare model=tuned,context=null")
+    (tuned,) = parse_configurations(["model=tuned,context=null"])
+    make_native_cde(str(save_sentence_transformer(tmp_path / "plain")), tmp_path / "tuned")
+    checkpoint = open_checkpoint(str(tmp_path / "tuned"))
+    make_spec(checkpoint, replace(tuned.options().encoder_options("cpu"), dtype="float32"))
+    assert "context" not in ingest_command("tuned", replace(PLAN, contextual=never))
 
 
 def test_late_interaction_reads_a_chunk_alone_in_a_window_of_its_own() -> None:
