@@ -26,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.cde_rows import OTHER, READINGS, SETS, first
-from benchmarks.corpus import ANOTHER, NONE, OWN, effect_lines
+from benchmarks.corpus_context import ANOTHER, NONE, OWN, effect_lines
 from ctxindex.chunking import load_chunker
 from ctxindex.encoding import load_encoder
 from ctxindex.encoding.encoder import as_context_encoder

@@ -29,14 +29,16 @@ from typing import Any, TypeAlias, TypedDict
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.corpus_context import ANOTHER, NONE, OWN
 from ctxindex.chunking import load_chunker
-from ctxindex.encoding import load_encoder
+from ctxindex.encoding import load_encoder, open_checkpoint
 from ctxindex.encoding.known_models import MINILM, MINILM_INSENT
 from ctxindex.evaluation.configuration import Configuration
 from ctxindex.evaluation.corpus import Corpus, cut
 from ctxindex.evaluation.datasets import open_dataset
 from ctxindex.evaluation.evaluator import Evaluator
 from ctxindex.training.parts import part
+from ctxindex.training.running.folder import NAMED
 from recipes import train_minilm_cde as recipe
 
 MEASURED = Path(__file__).parent / "measured" / "cde.json"
@@ -51,10 +53,10 @@ BASES = {
 """What no corpus is read for: the model that was there before any training, and the one that all rows start from."""
 
 READINGS: dict[str, dict[str, Any]] = {
-    "its corpus": {},
-    "another corpus": {"context": ...},
-    "no corpus": {"context": "null"},
-    "its corpus, each chunk alone": {"windows": "chunk"},
+    OWN: {},
+    ANOTHER: {"context": ...},
+    NONE: {"context": "null"},
+    f"{OWN}, each chunk alone": {"windows": "chunk"},
 }
 """How a model is read, as settings; `...` stands for the other set."""
 
@@ -167,10 +169,10 @@ def _write(found: Figures) -> None:
     documents = figures[0]["documents"]
     long = "" if steps is None else f" for {steps} steps of {recipe.PAIRS} pairs"
     about = (
-        f"Trained from minilm-insent{long} (`recipes/train_minilm_cde.py`), with the first "
-        "stage frozen, and read in the context of 64 texts of the set itself, of the other set, or of none. The row "
-        "`null` never had a context in training, so what the corpus context gains is the difference to it; what the "
-        "batches gain is `clusters` less `random` (`python benchmarks/cde_rows.py`)."
+        f"Rows but the first two were trained from minilm-insent{long} (`recipes/train_minilm_cde.py`), with the first "
+        "stage frozen, and are read in the context of 64 texts of the set itself, of the other set, or of none. `null` "
+        "never had a context in training, so what the corpus context gains `clusters` is the difference to it; what "
+        "the batches gain is `clusters` less `random` (`python benchmarks/cde_rows.py`)."
     )
     if documents is not None:
         about += f" Of each set the first {documents} documents, with the questions about them."
@@ -191,6 +193,18 @@ def models(folder: Path, rows: Sequence[str]) -> list[tuple[str, str, Path]]:
     return [(row, seed, place) for (row, _, seed), place in found if row in rows]
 
 
+def steps_of(model: Path) -> int:
+    """How long a model was trained.
+
+    Raises:
+        SystemExit: it was trained from other weights than those of `minilm-insent` today, beside which it would stand.
+    """
+    plan = json.loads((model / "training" / "plan.json").read_text(encoding="utf-8"))
+    if plan[NAMED]["digest"] != open_checkpoint(MINILM_INSENT).digest:
+        raise SystemExit(f"{model} was trained from another minilm-insent: train it again")
+    return int(plan["schedule"]["steps"])
+
+
 def main() -> None:
     """Score what was not scored yet, and write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
@@ -206,7 +220,7 @@ def main() -> None:
     corpora = [cut(open_dataset(str(given.data / name)), chunker, recipe.CHUNKS) for name in SETS]
     asked = [Asked(name, "0", None, dict.fromkeys(SETS, one)) for name, one in BASES.items()]
     for row, seed, place in models(given.folder, given.row):
-        steps = json.loads((place / "training" / "plan.json").read_text(encoding="utf-8"))["schedule"]["steps"]
+        steps = steps_of(place)
         for name in given.reading:
             read_as = {one: reading(place, name, given.data / OTHER[one]) for one in SETS}
             asked.append(Asked(f"{row}: {name}", seed, steps, read_as))

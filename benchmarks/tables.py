@@ -11,14 +11,14 @@ def points(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def signed(value: float, digits: int = 1) -> str:
+def _signed(value: float, digits: int = 1) -> str:
     """A difference of two such figures, in points."""
     return f"{100 * value:+.{digits}f}"
 
 
-def difference(value: Mapping[str, float], digits: int = 1) -> str:
+def with_interval(value: Mapping[str, float], digits: int = 1) -> str:
     """A `mean` with its interval from `low` to `high`, in points."""
-    return "{} [{}, {}]".format(*(signed(value[name], digits) for name in ("mean", "low", "high")))
+    return "{} [{}, {}]".format(*(_signed(value[name], digits) for name in ("mean", "low", "high")))
 
 
 def ndcg_table(sets: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str:

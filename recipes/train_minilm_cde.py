@@ -13,7 +13,8 @@ when the same command is given again.
     null            clusters, and never a context: what a gain of the context is measured against
     insent          clusters, and the InSeNT loss on half of the weight
     insent-null     the same without a context
-    strong          clusters, with a context that counts for more from the start: the bias begins at 2
+    strong          clusters, with a context that counts for more from the start: the bias begins at 2 (which goes for
+                    the null vector, too, so that `null` is not its control)
 
 The gain of batches is clusters less random; that of the corpus context is clusters less null, not less the base, since
 hard batches help by themselves. A row that is to be spoken of takes three seeds: one alone is chance as well.

@@ -133,7 +133,7 @@ def contextual_of(given: dict[str, Any], *, shared: bool | None) -> ContextualOp
     Raises:
         ConfigError: a flag that says nothing here, or a value out of its range.
     """
-    _require_alike(given)
+    _require_fitting(given)
     chosen = {name: given[name] for name in ("batches", "cluster_size", "first_stage", "insent")}
     if shared and chosen["first_stage"] is None:
         chosen["first_stage"] = "shared"
@@ -165,16 +165,16 @@ def with_contextual_defaults(given: dict[str, Any]) -> dict[str, Any]:
     return {**given, **{name: value for name, value in defaults.items() if given[name] is None}}
 
 
-def _require_alike(given: dict[str, Any]) -> None:
+def _require_fitting(given: dict[str, Any]) -> None:
     """Refuses flags that say nothing here, or nothing beside each other."""
     for name, instead in _OF_OTHERS.items():
         if given[name]:
             raise ConfigError(f"--{_flag(name)} does not go with --method cde{instead}")
-    for name, flag in (("lambda", "--lambda"), ("average", "--average")):
-        if given[name] is not None and not given["insent"]:
-            raise ConfigError(f"{flag} is of the InSeNT loss: say how much that counts with --insent")
     if given["mask_positives"] is False:
         raise ConfigError("--punish-positives does not go with --method cde, whose filter takes more out than is known")
+    for name, flag in (("lambda", "--lambda"), ("average", "--average"), ("mask_positives", "--mask-positives")):
+        if given[name] is not None and not given["insent"]:
+            raise ConfigError(f"{flag} is of the InSeNT loss: say how much that counts with --insent")
     if given["document_windows"] is not None and not given["insent"]:
         raise ConfigError(
             "--document-windows is for siblings, which only the InSeNT loss reads (--insent): leave it out"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cde_effect import View, compare, cosine
-from benchmarks.corpus import ANOTHER, NONE, OWN
+from benchmarks.corpus_context import ANOTHER, NONE, OWN
 from ctxindex.encoding.pooling import unit_rows
 from tests.evaluation.builders import people
 

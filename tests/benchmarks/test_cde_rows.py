@@ -47,7 +47,7 @@ def test_what_was_measured_is_kept(measured: Path) -> None:
     base = "late chunking, no corpus"
     assert read() == {}
     keep(base, "0", "factbook-eval", figure(0.4, steps=None))
-    assert "Trained from minilm-insent (`recipes" in json.loads(measured.read_text("utf-8"))["about"]
+    assert "were trained from minilm-insent (`recipes" in json.loads(measured.read_text("utf-8"))["about"]
     keep("null: no corpus", "0", "factbook-eval", figure(0.5))
     assert read() == {
         base: {"0": {"factbook-eval": figure(0.4, steps=None)}},

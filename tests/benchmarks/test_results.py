@@ -110,6 +110,8 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "differences": {"union - isolated": {"mean": 0.0123, "low": -0.004, "high": 0.03}},
     }
     (tmp_path / "late_interaction_blend.json").write_text(json.dumps({"minilm": blends}), encoding="utf-8")
+    cde = {"sets": ["contracts"], "runs": [{"name": "null", "ndcg@10": {"contracts": 0.123}}], "about": "So."}
+    (tmp_path / "cde.json").write_text(json.dumps(cde), encoding="utf-8")
     cut = {
         "runs": [
             run_of(one, name, value_of(one, name)) | ({"seconds": {"index": None}} if name == "late" else {})
@@ -169,6 +171,7 @@ def test_other_tables_have_what_was_measured(page: str) -> None:
     assert table(page, "Training speed")["late"] == ["1,500", "1.50"]
     worth = table(page, "What each part of the training is worth (nDCG@10)")
     assert worth["no clozes"] == ["45.6"]
+    assert table(page, "In the context of a corpus (nDCG@10)")["null"] == ["12.3"]
     assert worth["untrained: independent"] == [f"{100 * value_of('contracts', 'independent'):.1f}"]
     assert table(page, "Ways to blend token vectors (nDCG@10)")["union"] == ["minilm", "31.2", "90.0"]
     assert "minilm, union - isolated: +1.2 [-0.4, +3.0]." in " ".join(page.split())

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,14 +32,13 @@ class ContextualObjective:
 
     Args:
         model: what is trained.
-        insent: the other loss, and the temperature of both. What the filter takes out is no negative in either,
-            whatever this says of known positives.
+        insent: the other loss, and the temperature of both.
         weight: of the other loss.
     """
 
     def __init__(self, model: TwoStageModel, insent: InsentOptions, weight: float = 0.0) -> None:
         self._model = model
-        self._insent = replace(insent, mask_positives=True)
+        self._insent = insent
         self._weight = weight
 
     def loss(self, batch: PairBatch, vectors: list[torch.Tensor]) -> StepLoss:

@@ -4,7 +4,7 @@
 
 It is measured in the context of each held-out corpus, and without any: what a model gains by its context is the
 difference to one that was trained with the null context alone (a dropout of 1), not to its base, since batches of
-what is alike help by themselves.
+what is alike help by themselves. That control, and a base beside it, are measured without a corpus context alone.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class ContextualWorkshop(Workshop):
     def _open(self) -> Checkpoint:
         if devices() > 1:
             raise ConfigError("--method cde trains on one device: start it without torchrun or accelerate launch")
+        if not self._plan.objective.insent.mask_positives:
+            raise ConfigError("--method cde leaves known positives and what its filter takes out alone: mask positives")
         require_pairs(self._data.sources, self._plan.schedule.documents)
         self._named = base_of(self._plan)
         self._folder.require_same({NAMED: self._named}, NAMED)
@@ -228,7 +230,7 @@ class ContextualWorkshop(Workshop):
         model, chosen = self._plan.model, given(self._plan.encoder)
         measured = {ALONE: self._run("independent", model, self._alone())}
         if self._reads_a_context:
-            measured[CONTEXT] = list(self._in_corpus(model, chosen))
+            measured[CONTEXT] = list(self._in_corpus(model, chosen, null=self._plan.contextual.is_control))
         elif self._plan.encoder.windows != "chunk":
             measured[CONTEXT] = self._run("late", model, chosen)
         if not self._plan.contextual.is_control:

@@ -106,10 +106,10 @@ def results_rows(runs: Runs) -> list[tuple[str, ...]]:
     return rows
 
 
-def verdict(runs: Runs) -> str:
+def verdict(runs: Runs, method: str | None = None) -> str:
     """What to say where the tuned model is behind its base in a corpus, or ahead of it in none; else nothing."""
     differences, corpora = gains(runs), [run.corpus for run in list(runs.values())[-1]]
-    help_ = "more documents, --hold, --replay or --merge may help"
+    help_ = f"more documents{'' if method == 'cde' else ', --hold, --replay'} or --merge may help"
     count = sum(len(asked(corpus)) for corpus in corpora)
     documents = "1 document" if count == 1 else f"{count} documents"
     chance = f" These are {documents} only, so it may be chance: hold out more." if few(corpora) else ""
@@ -192,13 +192,19 @@ def _introduction(found: Finetuned, plan: Plan) -> str:
 
 def _introduction_in_corpus(plan: Plan) -> str:
     loss = " and InSeNT ([arXiv 2505.24782](https://arxiv.org/abs/2505.24782))" if plan.contextual.insent else ""
+    reads = (
+        "of their document and in no corpus context (method `cde`): the control of a training that has one, and "
+        "measured as it was trained, in the null context"
+        if plan.contextual.is_control
+        else "of their document and of their corpus: one vector for a chunk (method `cde`), made in the presence of a "
+        "sample of the corpus that a first stage reads"
+    )
     return (
-        f"{_escaped(_without_place(plan.model))}, tuned with ctxindex to read chunks in the context of their document "
-        "and of their corpus: one vector for a chunk (method `cde`), made in the presence of a sample of the corpus "
-        f"that a first stage reads. The loss is that of contextual batches{loss} "
+        f"{_escaped(_without_place(plan.model))}, tuned with ctxindex to read chunks in the context {reads}. "
+        f"The loss is that of contextual batches{loss} "
         "([arXiv 2410.02525](https://arxiv.org/abs/2410.02525)): a document is told from others that are about the "
-        "same. What the corpus context is worth is the difference to a model that was trained with the null context "
-        "alone. The licence of the base model goes for these weights, too."
+        "same. What a corpus context is worth is the difference between models that were trained with one and without. "
+        "The licence of the base model goes for these weights, too."
     )
 
 
@@ -220,8 +226,9 @@ def _usage(name: str, plan: Plan) -> str:
     alone = "without the context of a document"
     if plan.encoder.method == "cde":
         alone += " and without that of a corpus: the first stage is not used"
+    null = "; without a corpus it has to be told" if plan.encoder.method == "cde" and plan.contextual.is_control else ""
     return (
-        "In context, as it was trained (`ctxindex.json` says how):\n\n"
+        f"In context, as it was trained (`ctxindex.json` says how{null}):\n\n"
         + _fenced(ingest)
         + f"\n\nIn sentence-transformers. `encode` reads every text **alone**, {alone}, which is not what this model "
         "was tuned for:\n\n" + _fenced(code, "python")

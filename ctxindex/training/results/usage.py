@@ -58,7 +58,10 @@ def eval_command(model: str, plan: Plan, dataset: str = DATASET, *, context: str
     alone = "independent"
     if plan.encoder.method == "late-interaction":
         alone = Configuration("late-interaction", settings=tokens_alone(plan.encoder)).name
-    tuned = f"model={model},context=null" if _is_control(plan) else f"model={model}"
+    null = ",context=null" if _is_control(plan) else ""
+    tuned = f"model={model}{null}"
+    if context is not None and context.split(",")[0] == "cde":
+        context += null
     first, *more = [*([] if context is None else [context]), alone, tuned]
     compared = " ".join(f"--compare {shlex.quote(one)}" for one in more)
     parts = [f"ctxindex eval {shlex.quote(dataset)} --model {shlex.quote(plan.model)} --method {first}", compared]

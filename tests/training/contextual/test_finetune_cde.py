@@ -18,6 +18,8 @@ from ctxindex.encoding.cde.folder import make_native_cde
 from ctxindex.encoding.cde.settings import NativeCde
 from ctxindex.encoding.options import make_spec
 from ctxindex.errors import ConfigError, ModelError
+from ctxindex.evaluation.evaluator import Unwatched
+from ctxindex.evaluation.results import Run
 from ctxindex.training.context import in_context
 from ctxindex.training.contextual.base import as_cde, cde_base, require_trainable
 from ctxindex.training.contextual.context import ContextDropout
@@ -25,6 +27,7 @@ from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.contextual.workshop import ContextualWorkshop
 from ctxindex.training.data import Data, DataOptions, read_data
 from ctxindex.training.finetune import ALONE, CONTEXT, NULL, TUNED, Plan, finetune
+from ctxindex.training.options import InsentOptions, ObjectiveOptions
 from ctxindex.training.plan import described
 from ctxindex.training.schedule import Schedule
 from tests.encoding.tiny import save_sentence_transformer
@@ -52,6 +55,16 @@ def plan_of(root: Path, model: str = "bert", options: ContextualOptions = SMALL,
     chosen = EncoderOptions(method="cde", **more.pop("encoder", {"anchor": 8}))
     encoder = in_context(chosen, as_cde(open_checkpoint(str(root / model))))
     return Plan(str(root / model), encoder, SPEC, schedule=more.pop("schedule", QUICK), contextual=options, **more)
+
+
+class Watched(Unwatched):
+    """Keeps what was measured, in its order."""
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+
+    def end(self, run: Run) -> None:
+        self.runs.append(run)
 
 
 def trained(plan: Plan, data: Data, out: Path, **more: Any) -> Any:
@@ -333,11 +346,25 @@ def test_a_control_learns_nothing_of_the_context(root: Path, data: Data, tmp_pat
 def test_a_control_is_chosen_and_measured_without_a_context(root: Path, data: Data, tmp_path: Path) -> None:
     options = replace(SMALL, dropout=ContextDropout(0.0, 1.0))
     schedule = replace(QUICK, evaluate_every=1)
-    found = trained(plan_of(root, options=options, merge=(0.5, 1.0), schedule=schedule), data, tmp_path / "tuned")
+    watch = Watched()
+    plan = plan_of(root, options=options, merge=(0.5, 1.0), schedule=schedule)
+    found = trained(plan, data, tmp_path / "tuned", watch=watch)
     assert list(found.runs) == [ALONE, CONTEXT, TUNED]
-    assert {run.notes["encoder"]["context"] for run in found.runs[TUNED]} == {"null"}
-    kept = found.runs[TUNED][0].metrics["ndcg@10"].mean
-    assert found.merges[found.merged] == pytest.approx(kept)  # the same reading, or these would differ
+    corpora = [run.notes["encoder"]["context"] for run in watch.runs if run.configuration.method == "cde"]
+    assert corpora == ["null"] * 5  # after each of two steps, for each of two shares, and in the end
+
+
+def test_a_control_is_beside_a_base_without_a_context_too(root: Path, data: Data, tmp_path: Path) -> None:
+    make_native_cde(str(root / "bert"), tmp_path / "base", NativeCde(context_size=4))
+    options = replace(SMALL, dropout=ContextDropout(0.0, 1.0))
+    found = trained(plan_of(tmp_path, "base", options=options), data, tmp_path / "tuned")
+    assert {run.notes["encoder"]["context"] for name in (CONTEXT, TUNED) for run in found.runs[name]} == {"null"}
+
+
+def test_positives_are_not_punished(root: Path, data: Data, tmp_path: Path) -> None:
+    punishing = ObjectiveOptions(InsentOptions(mask_positives=False))
+    with pytest.raises(ConfigError, match="leaves known positives and what its filter takes out alone"):
+        trained(plan_of(root, objective=punishing), data, tmp_path / "tuned")
 
 
 def test_a_cde_model_is_trained_on_with_insent(root: Path, data: Data, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from ctxindex.evaluation import METRICS, Configuration, Corpus, Run
 from ctxindex.evaluation.results import Ranking
 from ctxindex.evaluation.significance import interval
 from ctxindex.spec import ChunkerSpec
+from ctxindex.training.contextual.context import ContextDropout
+from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.data import Data
 from ctxindex.training.finetune import Finetuned, Plan
 from ctxindex.training.results.card import (
@@ -110,6 +112,23 @@ def test_it_says_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> Non
     both = runs_of(people(name="people"), people(name="other"))
     both["base, in context"][1] = run_of(people(name="other"), [0.9] * 5)
     assert verdict(both).startswith("The tuned model finds less than its base in other: ")
+
+
+def test_a_control_says_that_it_reads_no_corpus() -> None:
+    cde = EncoderOptions(method="cde")
+    never = ContextualOptions(dropout=ContextDropout(0.0, 1.0))
+    control, other = card(encoder=cde, contextual=never), card(encoder=cde)
+    assert "in no corpus context (method `cde`): the control of a training that has one" in control
+    assert "--context null" in control
+    assert "sample of the corpus that a first stage reads" in other
+    assert "null" not in other.split("## How it was trained")[0]
+
+
+def test_what_is_recommended_is_what_there_is() -> None:
+    runs = runs_of(people(name="people"))
+    same = {**runs, "tuned": runs["base, each chunk alone"]}
+    assert "more documents, --hold, --replay or --merge may help" in verdict(same)
+    assert "more documents or --merge may help" in verdict(same, "cde")
 
 
 def test_it_says_why_so_much_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:

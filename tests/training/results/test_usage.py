@@ -103,6 +103,7 @@ def test_a_control_is_used_without_a_corpus(tmp_path: Path) -> None:
     assert parsed(ingest_command("tuned", control), ingest_cli)["context"] == "null"
     line = eval_command("tuned", control, context="late")
     assert line.endswith("--compare independent --compare model=tuned,context=null")
+    assert "--method cde,anchor=8,context=null " in eval_command("tuned", control, context="cde,anchor=8")
     (tuned,) = parse_configurations(["model=tuned,context=null"])
     make_native_cde(str(save_sentence_transformer(tmp_path / "plain")), tmp_path / "tuned")
     checkpoint = open_checkpoint(str(tmp_path / "tuned"))

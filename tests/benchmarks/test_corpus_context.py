@@ -1,10 +1,10 @@
-"""benchmarks/corpus.py: the section about the corpus context, and its lines."""
+"""benchmarks/corpus_context.py: the section about the corpus context, and its lines."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.corpus import ANOTHER, NONE, effect_lines, section
+from benchmarks.corpus_context import ANOTHER, NONE, effect_lines, section
 
 ROWS = {
     "about": "Trained from minilm-insent.",
@@ -22,7 +22,11 @@ def effect() -> dict[str, Any]:
         "against": {NONE: {**against, "difference": none}, ANOTHER: {**against, "difference": another}},
         "centred": centred,
     }
-    return {"models": {"clusters-0": {"bias": {"before": 0, "after": -0.26}, "sets": {"factbook-eval": one}}}}
+    return {
+        "models": {
+            "clusters-0": {"documents": 40, "bias": {"before": 0, "after": -0.26}, "sets": {"factbook-eval": one}}
+        }
+    }
 
 
 def test_a_line_says_what_was_measured_of_each_set() -> None:
@@ -39,4 +43,5 @@ def test_the_section_holds_what_was_measured() -> None:
     assert heading == "## In the context of a corpus (nDCG@10)"
     assert rows.splitlines()[-1] == "| clusters: its corpus | 70.0 |"
     assert about == ROWS["about"]
+    assert section(ROWS, effect())[4].endswith("Of each set the first 40 documents.")
     assert section(ROWS, effect())[3].splitlines()[-1].startswith("| clusters-0 |")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.tables import difference, ndcg_table
+from benchmarks.tables import ndcg_table, with_interval
 
 OWN, ANOTHER, NONE = "its corpus", "another corpus", "no corpus"
 """Contexts that a model is read in."""
@@ -31,7 +31,12 @@ def section(rows: Mapping[str, Any] | None, effect: Mapping[str, Any] | None) ->
         ndcg_table(rows["sets"], rows["runs"]),
         rows["about"],
     ]
-    return found if effect is None else [*found, "\n".join(effect_lines(effect["models"])), _EFFECT]
+    if effect is None:
+        return found
+    models = effect["models"]
+    of = sorted({one["documents"] for one in models.values()}, key=str)
+    told = [f"the first {count} documents" if count else "all documents" for count in of]
+    return [*found, "\n".join(effect_lines(models)), f"{_EFFECT} Of each set {' or '.join(told)}."]
 
 
 def effect_lines(found: Mapping[str, Any]) -> Iterator[str]:
@@ -44,7 +49,7 @@ def effect_lines(found: Mapping[str, Any]) -> Iterator[str]:
             cells = [
                 f"{none['cosine of chunks']:.3f}",
                 f"{100 * none['other first chunk']:.1f} %",
-                *(difference(value, 2) for value in (none["difference"], another["difference"], one["centred"])),
+                *(with_interval(value, 2) for value in (none["difference"], another["difference"], one["centred"])),
             ]
             moved = f"{measured['bias']['before']:+.2f} to {measured['bias']['after']:+.2f}"
             yield f"| {name} | {dataset} | {moved} | {' | '.join(cells)} |"
