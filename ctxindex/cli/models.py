@@ -112,7 +112,7 @@ def _stage_rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     first = "the second stage itself"
     if stages.first is not None:
         first = _backbone(stages.first) + (f", from {stages.model}" if stages.model else "")
-    size = "no more and no fewer" if stages.fixed else "as in training, or any other number"
+    size = "no more and no fewer" if stages.fixed else "or any other number"
     null = "reads without one too (--context null)" if stages.null else "reads nothing without one"
     context = f"of {stages.context_size:,} texts, {size}; {null}"
     return [("first stage", first), ("second stage", _backbone(checkpoint.facts)), ("corpus context", context)]

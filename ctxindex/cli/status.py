@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _LATE = ("join", "pooling", "windows", "overlap", "owner", "anchor", "anchor_title", "blend", "isolated")
 _MOVED = 2.0
 _GROWN = 2.0
-"""A drift, and times as many documents, from which on a new context is spoken of."""
+_LOST = 0.5
+"""A drift, times as many documents, and a share of those of the context, from which on a new one is spoken of."""
 
 _MOST = 1e9
 """JSON has no infinity, which is the drift of texts that were all the same and are no more."""
@@ -93,7 +94,9 @@ def _context_rows(encoder: EncoderSpec, context: ContextStatus | None, *, failed
     lost = [f"{count} {word}" for count, word in ((context.changed, "changed"), (context.gone, "gone")) if count]
     among = " with those that failed" if failed else ""
     since = f"{plural(context.documents_now, 'document')} now{among}, {context.growth:.1f} times as many"
-    if lost:
+    if not context.documents_now:
+        since = "no document is in the index: where the first ingest was interrupted, run it again"
+    elif lost:
         since += f"; of the {context.sampled} in the context, {' and '.join(lost)}"
     drawn = f"{context.sampling}, seed {context.seed}"
     return [("context", f"{of} ({context.context_id[:12]})"), ("drawn", drawn), ("since then", since)]
@@ -104,23 +107,37 @@ def _print_drift(context: ContextStatus, *, asked: bool) -> None:
         click.echo("Drift: there are too few texts to tell a corpus that has moved from chance.")
     elif context.drift is not None:
         click.echo(
-            f"Drift {context.drift:.2f}: how far the mean of a new sample is from that of the context, by what chance "
-            f"alone does. About 1 is the same corpus; above {_MOVED:g} it is another."
+            f"Drift {context.drift:.2f}: how far the mean of a new sample is from that of the context, as a multiple "
+            f"of what chance alone makes it. About 1 is the same corpus; above {_MOVED:g} it is another."
         )
 
 
 def _print_next(context: ContextStatus, model: str, settings: Mapping[str, Any], *, asked: bool) -> None:
     """What to do about a corpus that has moved: a context is made anew with all vectors, in a new index."""
-    if (context.drift or 0) <= _MOVED and context.growth < _GROWN:
+    reasons = list(_reasons(context))
+    if not reasons:
         return
     if not asked:
         click.echo(" ".join(["Whether a new context is worth it: ctxindex status --drift", *chosen_store(settings)]))
     place = " ".join(["", *chosen_store({**settings, "index": None})])
+    click.echo(f"{' and '.join(reasons).capitalize()}.")
     click.echo(f"A new index has a new context: ctxindex ingest PATH --model {shlex.quote(model)} --index NEW{place}")
     click.echo(
         "It has the defaults of all else: what this index was given (method, settings, chunker and drawn above) has to "
         "be given again."
     )
+
+
+def _reasons(context: ContextStatus) -> Iterator[str]:
+    """Why a new context may be worth it."""
+    if not context.documents_now:
+        return  # nothing is written yet, or all was deleted
+    if (context.drift or 0) > _MOVED:
+        yield "the corpus says something else than the context"
+    if context.growth >= _GROWN:
+        yield f"the corpus has {context.growth:.1f} times as many documents as it had"
+    if (lost := context.changed + context.gone) >= _LOST * context.sampled:
+        yield f"of the {plural(context.sampled, 'document')} in the context {lost} changed or are gone"
 
 
 def _settings(encoder: EncoderSpec) -> str:

@@ -153,6 +153,7 @@ def test_the_command_line_tells_all_of_it(tmp_path: Path, model: str) -> None:
     assert result.returncode == 0, result.stderr
     assert "10 documents now, 2.5 times as many" in result.stdout
     assert "Drift " in result.stdout
+    assert "the corpus has 2.5 times as many documents as it had" in result.stdout.lower()
     assert f"ctxindex ingest PATH --model {model} --index NEW" in result.stdout
     assert "what this index was given (method, settings, chunker and drawn above) has to be given again" in (
         result.stdout.replace("\n", " ")
@@ -162,6 +163,23 @@ def test_the_command_line_tells_all_of_it(tmp_path: Path, model: str) -> None:
     assert (values["texts"], values["documents_now"], values["growth"], values["drift"]) == (4, 10, 2.5, None)
     refused = run("status", "--drift", "--index", "none", cwd=tmp_path)
     assert refused.returncode == 4
+
+
+def test_documents_that_went_are_a_reason_for_a_new_context(tmp_path: Path, model: str) -> None:
+    write(tmp_path / "docs", "law", LAW, 4)
+    assert run("ingest", "docs", "--model", model, "--device", "cpu", "-q", cwd=tmp_path).returncode == 0
+    for number, file in enumerate(sorted((tmp_path / "docs").iterdir())):
+        if number < 2:
+            file.write_text("Something else is said here, of the sea and of ships.\n", encoding="utf-8")
+    assert run("ingest", "docs", "-q", cwd=tmp_path).returncode == 0
+    shown = run("status", cwd=tmp_path).stdout
+    assert "Of the 4 documents in the context 2 changed or are gone." in shown
+    assert "ctxindex status --drift" in shown
+    with Index.open(path=tmp_path / ".ctxindex", device="cpu") as index:
+        index.delete([record.doc_id for record in index.records()])
+    shown = run("status", cwd=tmp_path).stdout
+    assert "no document is in the index: where the first ingest was interrupted, run it again" in shown
+    assert "--index NEW" not in shown
 
 
 def test_the_command_line_draws_by_another_seed(tmp_path: Path, model: str) -> None:

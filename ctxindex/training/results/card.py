@@ -281,6 +281,8 @@ def _settings(found: Finetuned, plan: Plan) -> str:
     ]
     if plan.encoder.method == "cde":
         insent = objective if plan.contextual.insent else {"tau": objective["tau"]}
+        for name in ("queries", "clozes", "gather_negatives", "gradient_checkpointing"):  # of other methods
+            del schedule[name]
         groups[2:4] = [("batches and contexts", _flat(asdict(plan.contextual))), ("loss", insent)]
     rows = [("", "settings"), ("steps done", duration(found))]
     rows += [(what, ", ".join(_said(*one) for one in own.items())) for what, own in groups]

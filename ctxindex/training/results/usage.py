@@ -62,7 +62,9 @@ def eval_command(model: str, plan: Plan, dataset: str = DATASET, *, context: str
     tuned = f"model={model}{null}"
     if context is not None and context.split(",")[0] == "cde":
         context += null
-    first, *more = [*([] if context is None else [context]), alone, tuned]
+    # Without its context, a model of a corpus is its own control: what it does with one is seen beside that.
+    own = [f"{tuned},context=null"] if plan.encoder.method == "cde" and not null else []
+    first, *more = [one for one in (context, alone, tuned, *own) if one is not None]
     compared = " ".join(f"--compare {shlex.quote(one)}" for one in more)
     parts = [f"ctxindex eval {shlex.quote(dataset)} --model {shlex.quote(plan.model)} --method {first}", compared]
     return " ".join([*parts, *chunk_flags(plan.chunker)])

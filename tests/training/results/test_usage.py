@@ -90,8 +90,9 @@ def test_the_base_is_compared_as_it_is_read_in_context(
     found = parsed(line, eval_cli)
     assert (found["datasets"], found["model"]) == (("set",), "minilm")
     named = [*found["methods"], *found["compare"]]  # type: ignore[misc]
-    assert named == [*([] if context is None else [context]), "independent", "model=tuned"]
-    *contexts, alone, tuned = parse_configurations(named)
+    own = ["model=tuned,context=null"] if options.method == "cde" else []
+    assert named == [*([] if context is None else [context]), "independent", "model=tuned", *own]
+    *contexts, alone, tuned = parse_configurations(named[: len(named) - len(own)])
     assert (alone.method, tuned.settings) == ("independent", {"model": "tuned"})
     for one in contexts:
         make_spec(checkpoint, replace(one.options().encoder_options("cpu"), dtype="float32"))
