@@ -98,7 +98,7 @@ def test_both_stages_of_a_model_are_shown(tmp_path: Path) -> None:
     shared = str(make_native_cde(str(base), tmp_path / "shared", NativeCde(share_stages=True)))
     published = str(save_published(tmp_path / "published", "v2", limit_layers_first_stage=2))
     for folder, texts in (
-        (native, ("BERT, 6 layers of 384, from minilm", "1,000 texts, as in training", "reads without one too")),
+        (native, ("BERT, 6 layers of 384, from minilm", "1,000 texts, or any other number", "reads without one too")),
         (shared, ("the second stage itself", "of 512 texts")),
         (
             published,
