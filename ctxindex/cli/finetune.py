@@ -255,8 +255,7 @@ def _print(found: Finetuned, training: Training) -> None:
     elif found.merged < 1:
         click.echo(f"Kept {found.merged:g} of the tuned weights, the rest is the base's.")
     if found.runs:
-        cde = training.plan.encoder.method == "cde" and training.plan.contextual.is_control
-        control = "; a control, without a corpus context" if cde else ""
+        control = "; a control, without a corpus context" if training.plan.is_control else ""
         click.echo(f"\nnDCG@10 on held-out documents (points of 100, [95 % interval]){control}")
         print_table(results_rows(found.runs))
         if said := verdict(found.runs, training.plan.encoder.method):

@@ -59,6 +59,11 @@ class Plan:
     merge: tuple[float, ...] = (1.0,)
     contextual: ContextualOptions = field(default_factory=ContextualOptions)
 
+    @property
+    def is_control(self) -> bool:
+        """Whether what is trained never reads a corpus context, and so is measured, chosen and used without one."""
+        return self.encoder.method == "cde" and self.contextual.dropout.row == 1
+
 
 @dataclass(frozen=True)
 class Finetuned:

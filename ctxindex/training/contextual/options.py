@@ -87,8 +87,3 @@ class ContextualOptions:
     def context_bias(self) -> float:
         """What the bias of a model that is made begins with."""
         return CONTEXT_BIAS if self.context_bias_init is None else self.context_bias_init
-
-    @property
-    def is_control(self) -> bool:
-        """Whether no step reads a context: then the model is measured, chosen and used without one, too."""
-        return self.dropout.row == 1

@@ -230,17 +230,17 @@ class ContextualWorkshop(Workshop):
         model, chosen = self._plan.model, given(self._plan.encoder)
         measured = {ALONE: self._run("independent", model, self._alone())}
         if self._reads_a_context:
-            measured[CONTEXT] = list(self._in_corpus(model, chosen, null=self._plan.contextual.is_control))
+            measured[CONTEXT] = list(self._in_corpus(model, chosen, null=self._plan.is_control))
         elif self._plan.encoder.windows != "chunk":
             measured[CONTEXT] = self._run("late", model, chosen)
-        if not self._plan.contextual.is_control:
+        if not self._plan.is_control:
             measured[NULL] = list(self._in_corpus(str(folder), {}, null=True))
         measured[TUNED] = self._of_tuned(folder)
         return measured
 
     def _of_tuned(self, folder: Path) -> list[Run]:
         """As it was trained: a control that was chosen by what it finds in a corpus would be none."""
-        return list(self._in_corpus(str(folder), {}, null=self._plan.contextual.is_control))
+        return list(self._in_corpus(str(folder), {}, null=self._plan.is_control))
 
     def _in_corpus(self, model: str, settings: Mapping[str, Any], *, null: bool = False) -> Iterator[Run]:
         """A CDE model on every held-out corpus, in the context of a sample of it, or in the null context."""

@@ -195,7 +195,7 @@ def _introduction_in_corpus(plan: Plan) -> str:
     reads = (
         "of their document and in no corpus context (method `cde`): the control of a training that has one, and "
         "measured as it was trained, in the null context"
-        if plan.contextual.is_control
+        if plan.is_control
         else "of their document and of their corpus: one vector for a chunk (method `cde`), made in the presence of a "
         "sample of the corpus that a first stage reads"
     )
@@ -226,7 +226,7 @@ def _usage(name: str, plan: Plan) -> str:
     alone = "without the context of a document"
     if plan.encoder.method == "cde":
         alone += " and without that of a corpus: the first stage is not used"
-    null = "; without a corpus it has to be told" if plan.encoder.method == "cde" and plan.contextual.is_control else ""
+    null = "; without a corpus it has to be told" if plan.is_control else ""
     return (
         f"In context, as it was trained (`ctxindex.json` says how{null}):\n\n"
         + _fenced(ingest)

@@ -38,7 +38,7 @@ def ingest_command(model: str, plan: Plan, documents: Iterable[str] = (), option
     """
     paths = [shlex.quote(path) for path in documents] or [DOCUMENTS]
     parts = ["ctxindex ingest", *paths, f"--model {shlex.quote(model)}", _index(model), *chunk_flags(plan.chunker)]
-    return " ".join([*parts, *(["--context null"] if _is_control(plan) else []), *options])
+    return " ".join([*parts, *(["--context null"] if plan.is_control else []), *options])
 
 
 def search_command(model: str) -> str:
@@ -58,7 +58,7 @@ def eval_command(model: str, plan: Plan, dataset: str = DATASET, *, context: str
     alone = "independent"
     if plan.encoder.method == "late-interaction":
         alone = Configuration("late-interaction", settings=tokens_alone(plan.encoder)).name
-    null = ",context=null" if _is_control(plan) else ""
+    null = ",context=null" if plan.is_control else ""
     tuned = f"model={model}{null}"
     if context is not None and context.split(",")[0] == "cde":
         context += null
@@ -95,11 +95,6 @@ def chunk_flags(spec: ChunkerSpec) -> list[str]:
     return [
         f"{flag} {getattr(spec, name)}" for flag, name in flags.items() if getattr(spec, name) != getattr(usual, name)
     ]
-
-
-def _is_control(plan: Plan) -> bool:
-    """Whether what was trained is to be read without a corpus."""
-    return plan.encoder.method == "cde" and plan.contextual.is_control
 
 
 def _index(model: str) -> str:
