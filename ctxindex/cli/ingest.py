@@ -124,7 +124,7 @@ def _print_next(index: Index, report: IngestReport, is_new: bool, settings: dict
     context = index.status().context if is_new else None
     if context is not None:
         click.echo(
-            f"Its corpus context, {plural(context.texts, 'text')} of {plural(context.documents_then, 'document')}, is "
+            f"Its corpus context, {plural(context.texts, 'text')} of {plural(context.sampled, 'document')}, is "
             "frozen: later documents are read in it too, and ctxindex status says how the corpus has moved since."
         )
     if spec.encoder.method == "independent" and is_new and index.options.method is None:

@@ -90,7 +90,7 @@ def _context_json(context: ContextStatus) -> dict[str, Any]:
 def _context_rows(encoder: EncoderSpec, context: ContextStatus | None, *, failed: bool) -> list[tuple[str, str]]:
     if context is None:
         return [("context", "none: the model reads with its stand-in for a corpus")] if encoder.method == "cde" else []
-    of = f"{plural(context.texts, 'text')} of {plural(context.documents_then, 'document')}, made {context.made_at}"
+    of = f"{plural(context.texts, 'text')} of {plural(context.sampled, 'document')}, made {context.made_at}"
     lost = [f"{count} {word}" for count, word in ((context.changed, "changed"), (context.gone, "gone")) if count]
     among = " with those that failed" if failed else ""
     since = f"{plural(context.documents_now, 'document')} now{among}, {context.growth:.1f} times as many"

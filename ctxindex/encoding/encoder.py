@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ctxindex.encoding.checkpoint import open_checkpoint
 from ctxindex.encoding.known_models import default_model
 from ctxindex.encoding.options import EncoderOptions, make_spec
 from ctxindex.encoding.runtime import AUTO, choose_dtype, require_known
-from ctxindex.errors import ConfigError, MismatchError
+from ctxindex.errors import ConfigError, MismatchError, ModelError
 from ctxindex.metering import Meter
 from ctxindex.spec import NULL_CONTEXT, EncoderSpec
 
@@ -124,28 +125,34 @@ def restore_encoder(
     """
     options = EncoderOptions.of(stored, device, threads=threads, trust_remote_code=trust_remote_code)
     require_known(device, stored.dtype, threads)
+    named = model or stored.model
+    if model is None and Path(named).is_absolute() and not Path(named).exists():
+        raise ModelError(
+            f"the index was built with the model in {named}, and nothing is there now: give its folder with --model"
+        )
     try:
-        encoder = load_encoder(model or stored.model, options, meter)
-    except ConfigError as error:  # what the index was built with does not fit this model
-        raise MismatchError(
-            f"the model {model or stored.model} is not the one that built this index: {error}"
-        ) from None
-    if context is not None:
+        encoder = load_encoder(named, options, meter)
+    except (ConfigError, ModelError) as error:  # what the index was built with does not fit this model
+        wrong = _other_files(stored, named, trust_remote_code)
+        if isinstance(error, ModelError) and not wrong:
+            raise
+        raise MismatchError(_another_model(stored, named, wrong or [str(error)])) from None
+    its_own = (encoder.spec.digest, encoder.spec.files) == (stored.digest, stored.files)
+    if context is not None and (its_own or not stored.context):
         encoder = _in_context(encoder, context)
-    elif stored.context == NULL_CONTEXT and encoder.spec.context != NULL_CONTEXT:
-        encoder = _in_null_context(encoder)
+    elif its_own and stored.context == NULL_CONTEXT and encoder.spec.context != NULL_CONTEXT:
+        conditioned = as_context_encoder(encoder)
+        encoder = encoder if conditioned is None else conditioned.with_context(None)
     if replace(encoder.spec, model=stored.model) != stored:
         if replace(encoder.spec, model=stored.model, context=stored.context) == stored:
             raise MismatchError(_other_context(encoder.spec, stored.context))
+        passed_over = ("model",) if its_own else ("model", "context")  # with other weights no context is the index's
         wrong = [
-            f"  {name}: index {getattr(stored, name)!r}, model {getattr(encoder.spec, name)!r}"
+            f"{name}: index {getattr(stored, name)!r}, model {getattr(encoder.spec, name)!r}"
             for name in stored.__dataclass_fields__
-            if name != "model" and getattr(stored, name) != getattr(encoder.spec, name)
+            if name not in passed_over and getattr(stored, name) != getattr(encoder.spec, name)
         ]
-        raise MismatchError(
-            f"the model {encoder.spec.model} is not the one that built this index:\n" + "\n".join(wrong) + "\n"
-            "give the original with --model, or ingest into a new index (--index NAME)"
-        )
+        raise MismatchError(_another_model(stored, named, wrong))
     return encoder
 
 
@@ -160,13 +167,21 @@ def _in_context(encoder: LocalEncoder, context: CorpusContext) -> LocalEncoder:
     return conditioned.with_context(context)
 
 
-def _in_null_context(encoder: LocalEncoder) -> LocalEncoder:
-    """The encoder with its null context, where it has one: a published CDE model begins with none at all."""
-    conditioned = as_context_encoder(encoder)
+def _other_files(stored: EncoderSpec, model: str, trust_remote_code: bool) -> list[str]:
+    """What tells the files of a model from those of a spec; nothing where they cannot be read."""
     try:
-        return encoder if conditioned is None else conditioned.with_context(None)
-    except ConfigError:  # it is another model than the one that made the index, and that is said of it
-        return encoder
+        found = open_checkpoint(model, trust_remote_code=trust_remote_code)
+    except ModelError:
+        return []
+    pairs = {"digest": (stored.digest, found.digest), "files": (stored.files, found.files)}
+    return [f"{name}: index {one!r}, model {other!r}" for name, (one, other) in pairs.items() if one != other]
+
+
+def _another_model(stored: EncoderSpec, model: str, wrong: Sequence[str]) -> str:
+    """What to say where `model` is not the one of the index."""
+    original = "the original" if model == stored.model else stored.model
+    lines = [f"the model {model} is not the one that built this index:", *(f"  {line}" for line in wrong)]
+    return "\n".join([*lines, f"give {original} with --model, or ingest into a new index (--index NAME)"])
 
 
 def _other_context(spec: EncoderSpec, stored: str) -> str:

@@ -124,6 +124,8 @@ def test_documents_that_cannot_be_read_are_no_growth(tmp_path: Path, model: str,
     if broken == "a":
         shown = run("status", "--path", "db", cwd=tmp_path).stdout
         assert f"{3 * SIZE + 1} documents now with those that failed, 1.0 times as many" in shown
+        assert found.sampled < found.documents_then
+        assert f"texts of {found.sampled} documents, made" in shown
 
 
 def test_without_a_context_there_is_nothing_to_drift_from(tmp_path: Path) -> None:

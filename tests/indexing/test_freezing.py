@@ -341,5 +341,5 @@ def test_another_model_does_not_read_with_the_context_of_this_one(
     other = make_native_cde(
         str(save_sentence_transformer(tmp_path / "base", "distilbert")), tmp_path / "other", NativeCde(SIZE)
     )
-    with Index.open(model=str(other), **here) as index, pytest.raises(MismatchError, match="another model"):
+    with Index.open(model=str(other), **here) as index, pytest.raises(MismatchError, match="is not the one that built"):
         index.search("Who shall pay?")

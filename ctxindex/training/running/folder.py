@@ -41,7 +41,13 @@ PLAN, DONE, CURVE, TUNED = "plan.json", "done.json", "curve.json", "tuned.safete
 NAMED = "base"
 """The part of a plan about the model that was named, where what is trained was made of it."""
 
-_DATA = ("sources", "held", "replay")
+_DATA = {
+    "sources": "what is trained on of {} (documents, questions, or --held-out)",
+    "held": "what is measured on of {} (documents, questions, --held-out or --validation)",
+    "replay": "what is practised of {} (documents or questions)",
+}
+"""What is told of data that differ, by their part in a training; the share held out changes two of them."""
+
 _NAMED = 5
 """How many differences a message names."""
 
@@ -257,7 +263,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def _told(name: str, before: Any, now: Any) -> str:
     role, _, rest = name.partition(".")
     if role in _DATA:
-        return f"the data {rest} ({role})"
+        return _DATA[role].format(rest)
     if role == NAMED or name in ("encoder.digest", "encoder.files"):
         return "the base model"
     return f"{_CALLED.get(name) or _flag(name)} ({before} there, {now} here)"

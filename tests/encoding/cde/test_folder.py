@@ -298,6 +298,27 @@ def test_a_context_of_another_model_is_refused(made: Path, folder: Path) -> None
         opened(folder).with_context(context)
 
 
+def test_another_model_is_told_apart_before_its_context_is(made: Path, folder: Path, tmp_path: Path) -> None:
+    made = Path(shutil.copytree(made, tmp_path / "original"))
+    encoder = opened(made)
+    context = encoder.encode_context(TEXTS)
+    stored = encoder.with_context(context).spec
+    tensors = load_file(folder / "cde.safetensors")
+    save_file(tensors | {"null": tensors["null"] + 1}, folder / "cde.safetensors")
+    for other in (str(folder), "minilm"):  # one that reads a context, and one that reads none
+        with pytest.raises(MismatchError) as told:
+            restore_encoder(stored, model=other, device="cpu", context=context)
+        lines = str(told.value).splitlines()
+        assert lines[0] == f"the model {other} is not the one that built this index:"
+        assert lines[1].startswith("  digest: index ")
+        assert "context" not in "".join(lines[1:-1])
+        assert lines[-1] == f"give {made} with --model, or ingest into a new index (--index NAME)"
+    moved = made.rename(tmp_path / "moved")
+    with pytest.raises(ModelError, match=f"the model in {made}, and nothing is there now: give its folder with"):
+        restore_encoder(stored, device="cpu", context=context)
+    assert restore_encoder(stored, model=str(moved), device="cpu", context=context).spec.digest == stored.digest
+
+
 def test_a_context_that_does_not_fit_is_refused(made: Path) -> None:
     encoder = opened(made)
     context = encoder.encode_context(TEXTS)
