@@ -32,7 +32,7 @@ from ctxindex.training.schedule import Schedule
 if TYPE_CHECKING:
     from ctxindex.encoding.checkpoint import Checkpoint
     from ctxindex.evaluation.study import Chunks
-    from ctxindex.spec import EncoderSpec
+    from ctxindex.spec import ChunkerSpec, EncoderSpec
     from ctxindex.training.options import ObjectiveOptions, Shares
     from ctxindex.training.plan import Plan
 
@@ -107,17 +107,8 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     if len(merge) > 1 and named.share == 0 and not named.validation:
         raise ConfigError("--merge chooses on held-out documents: hold some out, or name a --validation")
     spec = options.chunker_spec()
-    tokenizer = ModelTokenizer(checkpoint.backbone, lower_case=checkpoint.lower_case)
-    data = read_data(named, load_chunker(spec, tokenizer), spec, tokenizer)
-    if contextual is None:
-        data.require(schedule.documents)
-    else:
-        from ctxindex.training.contextual.base import require_pairs
-
-        require_pairs(data.sources, schedule.documents)
+    data = _read(named, spec, checkpoint, schedule, in_pairs=contextual is not None)
     _warn_of_idle(schedule, shares, data)
-    if schedule.evaluate_every and not data.held:
-        raise ConfigError("--evaluate-every measures on held-out documents: hold some out, or name a --validation")
     plan = Plan(
         options.model_name,
         encoder,
@@ -130,6 +121,25 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
         contextual=contextual or ContextualOptions(),
     )
     return Training(plan, data, named, device, threads, chosen_loading(given), base_in_context(base, encoder))
+
+
+def _read(named: DataOptions, spec: ChunkerSpec, checkpoint: Checkpoint, schedule: Schedule, *, in_pairs: bool) -> Data:
+    """The data: enough for a step of documents or of pairs, and to measure on where that is asked for.
+
+    Raises:
+        CtxIndexError: there is not, or it cannot be read.
+    """
+    tokenizer = ModelTokenizer(checkpoint.backbone, lower_case=checkpoint.lower_case)
+    data = read_data(named, load_chunker(spec, tokenizer), spec, tokenizer)
+    if in_pairs:
+        from ctxindex.training.contextual.base import require_pairs
+
+        require_pairs(data.sources, schedule.documents)
+    else:
+        data.require(schedule.documents)
+    if schedule.evaluate_every and not data.held:
+        raise ConfigError("--evaluate-every measures on held-out documents: hold some out, or name a --validation")
+    return data
 
 
 def _contextual(given: dict[str, Any], options: IndexOptions, checkpoint: Checkpoint) -> ContextualOptions | None:
