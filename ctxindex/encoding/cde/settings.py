@@ -33,6 +33,7 @@ LAYERS = {
     "distilbert": "transformer.layer",
     "nomic_bert": "layers",
     "modernbert": "layers",
+    "eurobert": "layers",
 }
 """Kinds of transformers that can be a second stage, and where each keeps its layers."""
 

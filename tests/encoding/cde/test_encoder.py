@@ -35,7 +35,7 @@ from tests.encoding.tiny import TEXTS, save_sentence_transformer
 if TYPE_CHECKING:
     from ctxindex.types import ChunkedDocument, FloatArray
 
-KINDS = ["bert", "roberta", "distilbert", "nomic_bert", "modernbert"]
+KINDS = ["bert", "roberta", "distilbert", "nomic_bert", "modernbert", "eurobert"]
 QUERY = "Which law governs the agreement, and who became emperor in exile? The law of Delaware, or Corsica."
 DOCUMENT = chunked("a", [*TEXTS, "He died.", "The agreement may be terminated early; and then?"])
 STRONG = 1.0
@@ -139,7 +139,7 @@ class Oracle:
 
     def _put(self, masks: list[tuple[torch.Tensor, torch.Tensor]]) -> list[Any]:
         """Stock models have one mask for all layers: put that of each in its place."""
-        paths = {"distilbert": "transformer.layer", "modernbert": "layers", "nomic_bert": "layers"}
+        paths = {"distilbert": "transformer.layer", **dict.fromkeys(("modernbert", "nomic_bert", "eurobert"), "layers")}
         layers = self.second.get_submodule(paths.get(self.second.config.model_type, "encoder.layer"))
         inside = [dict(layer.named_modules()) for layer in layers]
         attentions = [next(modules[name] for name in _ATTENTIONS if name in modules) for modules in inside]
