@@ -18,6 +18,7 @@ from ctxindex.encoding.attention.packed import NAME, register
 from ctxindex.encoding.backbones import BackboneFacts
 from ctxindex.encoding.head import build_steps
 from ctxindex.encoding.linear import speed_up
+from ctxindex.encoding.model_files import read_object
 from ctxindex.encoding.modules import Layer
 from ctxindex.encoding.rows import Row
 from ctxindex.encoding.runtime import keep_freed_memory, resolve_device, resolve_dtype, use_threads
@@ -152,16 +153,21 @@ def load_transformer(folder: Path, dtype: torch.dtype, remote_code: bool, attent
     """
     from transformers import AutoModel
 
+    factory: Any = AutoModel
+    if not remote_code and read_object(folder / "config.json", missing_ok=True).get("model_type") == "mpnet":
+        from ctxindex.encoding.attention.mpnet import ContextualMPNet as factory
     # Without a choice of ours transformers takes SDPA wherever the class has it, which MPNet, for one, has not.
     chosen: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     try:
         with _quiet():
-            model = AutoModel.from_pretrained(
+            model = factory.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, trust_remote_code=remote_code, **chosen
             )
     except Exception as error:  # transformers raises many kinds for a folder it cannot load
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"cannot load the model in {folder}: {reason}") from None
+    if getattr(model.config, "use_cache", False):  # of decoders, for words to come
+        model.config.use_cache = False
     return model.eval()
 
 

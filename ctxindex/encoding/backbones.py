@@ -85,9 +85,15 @@ def read_backbone(folder: Path, *, trust_remote_code: bool = False) -> BackboneF
         rotary=native and kind not in _ABSOLUTE,
         causal=kind in _CAUSAL and config.get("is_causal", True) is not False,
         remote=not native,
-        packable=native and kind in _PACKABLE,
+        packable=native and (kind in _PACKABLE or _looks_everywhere(config, kind)),
         padding=_padding(config) if kind in _OFFSET_POSITIONS else None,
     )
+
+
+def _looks_everywhere(config: dict[str, Any], kind: str) -> bool:
+    """Whether a decoder was made an encoder, every token of which sees the whole text: no mask is left to be kept."""
+    local = config.get("use_sliding_window") or "sliding_attention" in (config.get("layer_types") or ())
+    return kind in _CAUSAL and config.get("is_causal", True) is False and not local
 
 
 def hidden_size(config: dict[str, Any], file: Path) -> int:

@@ -51,21 +51,21 @@ class TokenStates:
         """The last hidden states of all tokens, (tokens, hidden), and where each row begins in them.
 
         `attended` says how many tokens of each row, from its start, are looked at by the others; None means all. All
-        tokens look at a `context`, which only models with packable rows can have.
+        tokens look at a `context`, which only a model that can be a second stage takes (`cde.settings`).
         """
         attended = attended or list(map(len, rows))
+        more = {} if context is None else {"context": context}
         if not self._facts.packable:
-            return self._padded(rows, attended, device)
+            return self._padded(rows, attended, device, **more)
         order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
         packing = Packing(tuple(len(rows[number]) for number in order), tuple(attended[number] for number in order))
         ids, positions = packing.pack([rows[number] for number in order], self._pad_id, self._facts.padding)
-        more = {} if context is None else {"context": context}
         states = self._forward(device, ids, position_ids=positions, packing=packing, **more)
         starts = dict(zip(order, packing.starts, strict=False))
         return states.flatten(0, 1), [starts[number] for number in range(len(rows))]
 
     def _padded(
-        self, rows: Sequence[Ids], attended: Sequence[int], device: torch.device
+        self, rows: Sequence[Ids], attended: Sequence[int], device: torch.device, **more: AttentionContext
     ) -> tuple[torch.Tensor, Sequence[int]]:
         """As `__call__`, for a model that has to see every row padded to the longest."""
         longest = max(map(len, rows))
@@ -76,7 +76,8 @@ class TokenStates:
             ids[number, : len(row)] = row
             mask[number, : attended[number]] = 1
         # Full rows need no mask, and attention is faster without.
-        states = self._forward(device, ids) if mask.all() else self._forward(device, ids, attention_mask=mask)
+        masked = {} if mask.all() else {"attention_mask": mask}
+        states = self._forward(device, ids, **masked, **more)
         return states.flatten(0, 1), range(0, len(rows) * longest, longest)
 
     def _forward(self, device: torch.device, ids: npt.NDArray[np.int64], **inputs: Any) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,20 @@ def test_a_causal_model_is_refused_for_late_even_by_force(tmp_path: Path) -> Non
     folder = save_sentence_transformer(tmp_path / "model", "qwen3-causal", "lasttoken")
     with pytest.raises(ModelError, match="causal Qwen3: a token sees only what stands before it"):
         load(folder, method="late", force_mean=True)
+
+
+def test_a_decoder_is_packed_where_no_mask_is_left(tmp_path: Path) -> None:
+    folder = save_sentence_transformer(tmp_path / "model", "qwen3")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+    def packable(**changed: Any) -> bool:
+        write_json(folder / "config.json", config | changed)
+        return read_backbone(folder).packable
+
+    assert packable()
+    assert not packable(is_causal=True)
+    assert not packable(use_sliding_window=True)
+    assert not packable(layer_types=["full_attention", "sliding_attention"])
 
 
 def test_late_interaction_models_are_refused_for_dense_methods(tmp_path: Path) -> None:

@@ -34,8 +34,13 @@ LAYERS = {
     "nomic_bert": "layers",
     "modernbert": "layers",
     "eurobert": "layers",
+    "qwen3": "layers",
+    "mpnet": "encoder.layer",
 }
 """Kinds of transformers that can be a second stage, and where each keeps its layers."""
+
+_PADDED = {"mpnet"}
+"""Those that read a context though their rows cannot be packed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,11 @@ def require_second_stage(facts: BackboneFacts, folder: Path) -> None:
     Raises:
         ModelError: it is of a kind that cannot.
     """
+    names = ", ".join(BACKBONES[kind] for kind in LAYERS)
     if facts.remote or facts.kind not in LAYERS:
-        names = ", ".join(BACKBONES[kind] for kind in LAYERS)
         raise ModelError(f"{folder} is a {facts.name}: the second stage of a CDE model can be one of {names}")
+    if not facts.packable and facts.kind not in _PADDED:
+        raise ModelError(
+            f"{folder} is a {facts.name} whose tokens do not see all of a text, and the second stage of a CDE model is "
+            f"one whose tokens do: choose a bidirectional model ({names})"
+        )

@@ -223,9 +223,12 @@ def test_damaged_folders_are_told(spoil: Callable[[Path], object], said: str, fo
 
 
 def test_a_second_stage_must_be_of_a_kind_that_is_known_to_read_a_context(tmp_path: Path) -> None:
-    for kind in ("mpnet", "eurobert"):
-        base = save_sentence_transformer(tmp_path / kind, kind)
-        with pytest.raises(ModelError, match="can be one of BERT, RoBERTa"):
+    causal = save_sentence_transformer(tmp_path / "causal", "qwen3-causal")
+    local = save_sentence_transformer(tmp_path / "local", "qwen3")
+    config = json.loads((local / "config.json").read_text())
+    (local / "config.json").write_text(json.dumps(config | {"layer_types": ["full_attention", "sliding_attention"]}))
+    for base in (causal, local):
+        with pytest.raises(ModelError, match=r"do not see all of a text.*a bidirectional model \(BERT, RoBERTa"):
             make_native_cde(str(base), tmp_path / "cde")
         assert not (tmp_path / "cde").exists()
 

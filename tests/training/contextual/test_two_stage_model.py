@@ -33,6 +33,8 @@ from tests.training.contextual.test_pairs import LABELS, PAIRS, SOURCES, TEXTS, 
 
 OPTIONS = EncoderOptions(device="cpu", dtype="float32", anchor=4, blend=0.0)
 KINDS = ("frozen", "shared", "trained")
+PADDED = "mpnet"
+"""A second stage whose rows are not packed; its first stage is frozen."""
 
 
 class Made:
@@ -40,7 +42,8 @@ class Made:
 
     def __init__(self, folder: Path, kind: str) -> None:
         settings = NativeCde(share_stages=kind == "shared", output_head=True, context_bias_init=0.5)
-        make_native_cde(str(folder / "bert"), folder / kind, settings)
+        base = save_sentence_transformer(folder / f"{kind}-base", PADDED if kind == PADDED else "bert")
+        make_native_cde(str(base), folder / kind, settings)
         checkpoint = open_checkpoint(str(folder / kind))
         encoder = load_encoder(str(folder / kind), OPTIONS)
         assert isinstance(encoder, CdeEncoder)
@@ -48,7 +51,7 @@ class Made:
         first = FirstStage.of(checkpoint.first_stage or checkpoint, OPTIONS, Meter())
         self.model = TwoStageModel(encoder, checkpoint, "cpu", first=first if kind == "trained" else None)
         self.read = read_alone(first)
-        if kind == "frozen":
+        if kind in ("frozen", PADDED):
             self.model.freeze(first.mean_states(TEXTS.texts))
 
     def slots(self, numbers: list[int]) -> list[Text]:
@@ -58,11 +61,10 @@ class Made:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
     folder = tmp_path_factory.mktemp("models")
-    save_sentence_transformer(folder / "bert")
-    return {kind: Made(folder, kind) for kind in KINDS}
+    return {kind: Made(folder, kind) for kind in (*KINDS, PADDED)}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, PADDED])
 def test_vectors_are_those_of_inference(made: dict[str, Made], kind: str) -> None:
     one, numbers = made[kind], [3, 0, 5]
     reading = one.encoder.with_context(one.encoder.encode_context([TEXTS.texts[number] for number in numbers]))
@@ -101,7 +103,7 @@ def gradients(one: Made, kind: str, **more: Any) -> dict[str, torch.Tensor]:
         labels=LABELS,
         texts=TEXTS,
         remove=nothing,
-        first=None if kind == "frozen" else one.read,
+        first=None if kind in ("frozen", PADDED) else one.read,
     )
     one.model.zero_grad()
     batch = sampler.batch(Draw(3, "a", (0, 1, 3, 7), 0))
@@ -133,7 +135,7 @@ def test_parts_of_a_context_that_is_withheld_in_all_slots_have_its_gradient(made
         torch.testing.assert_close(parts[name], gradient, atol=2e-6, rtol=1e-4, msg=f"{name} differs")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, PADDED])
 def test_parts_have_the_gradient_of_one_pass(made: dict[str, Made], kind: str) -> None:
     whole = gradients(made[kind], kind)
     parts = gradients(made[kind], kind, budget=60)
