@@ -79,7 +79,8 @@ _SPEED = (
     "Tokens of chunks (without titles, anchors, special tokens and padding) that a second of training goes over, "
     "forward, backward and optimiser, in {dtype}: `late` in windows, `late-blend` with the isolated view of each chunk "
     "as well, `alone` each chunk by itself; `flattened` is Sentence-Transformers' trainer with its multiple negatives "
-    "ranking loss over the same chunks, with as many queries. Medians of runs that took turns "
+    "ranking loss over the same chunks, with as many queries, without dropout as ours; `dropout` is the same with the "
+    "dropout that MiniLM comes with. Medians of {repeats} runs that took turns, on {processors} processors "
     "(`python benchmarks/train.py`)."
 )
 
@@ -280,7 +281,9 @@ def _training_sections(runs: Table) -> list[str]:
             for name, one in measured["median"].items()
         ]
         head = "| | content tokens a second | of flattened |\n| --- | --- | --- |\n"
-        found += ["## Training speed", head + "\n".join(rows), _SPEED.format(dtype=measured["dtype"])]
+        repeats = len(measured["runs"]["flattened"])
+        said = _SPEED.format(dtype=measured["dtype"], repeats=repeats, processors=measured["processors"])
+        found += ["## Training speed", head + "\n".join(rows), said]
     for name, heading in EXPERIMENTS.items():
         if (measured := _measured(name)) is not None:
             rows = [*_beside(name, measured["sets"], runs), *measured["runs"]]

@@ -16,13 +16,15 @@ well and are counted apart.
     late-blend   the same with the isolated view of each chunk, titled: every token is read twice
     alone        our trainer, every chunk alone
     flattened    Sentence-Transformers' trainer, multiple negatives ranking loss over the same chunks, as many in a
-                 batch as `late` has about
+                 batch as `late` has about; without dropout, which ours has not either
+    dropout      the same with the dropout that the model comes with, and that a user of it would have
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from ctxindex.training.sampling import Batch
 
 SAMPLES = ROOT / "recipes" / "data" / "contracts"
-CONTENDERS = ("late", "late-blend", "alone", "flattened")
+CONTENDERS = ("late", "late-blend", "alone", "flattened", "dropout")
 DOCUMENTS, WINDOWS, CHUNKS = 4, 4, 4
 """Of a step, of a document, and (about so many of 500 characters) of a window."""
 
@@ -138,8 +140,9 @@ def train_ours(name: str, folder: Path, steps: int, dtype: str) -> dict[str, flo
     return rate(clock.times, counted)
 
 
-def train_flattened(folder: Path, steps: int, dtype: str) -> dict[str, float]:
-    """Steps of Sentence-Transformers' trainer."""
+def train_flattened(folder: Path, steps: int, dtype: str, *, dropout: bool) -> dict[str, float]:
+    """Steps of Sentence-Transformers' trainer, with the dropout of the model or without any."""
+    import torch
     from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformer,
@@ -156,6 +159,10 @@ def train_flattened(folder: Path, steps: int, dtype: str) -> dict[str, float]:
     queries, chunks = (sum(count([pair[side] for pair in pairs])) / steps for side in (0, 1))
     model = SentenceTransformer(str(find_folder("minilm")), device="cpu")
     model.max_seq_length = 512
+    if not dropout:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
     clock = Clock()
     with tempfile.TemporaryDirectory() as work:
         trainer = SentenceTransformerTrainer(
@@ -241,8 +248,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.contender:
         one = given.contender
-        run = train_flattened if one == "flattened" else lambda *rest: train_ours(one, *rest)
-        print(json.dumps(run(given.folder, given.steps, given.dtype)))
+        work = given.folder, given.steps, given.dtype
+        theirs = one in ("flattened", "dropout")
+        print(json.dumps(train_flattened(*work, dropout=one == "dropout") if theirs else train_ours(one, *work)))
         return
     found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
     for _ in range(given.repeat):
@@ -252,7 +260,8 @@ def main() -> None:
             found[name].append(json.loads(printed.stdout.splitlines()[-1]))
     each = medians(found)
     if given.json:
-        print(json.dumps({"dtype": given.dtype, "median": each, "runs": found}))
+        processors = len(os.sched_getaffinity(0))
+        print(json.dumps({"dtype": given.dtype, "processors": processors, "median": each, "runs": found}))
         return
     print(f"content tokens trained on in a second, {given.dtype}, median of {given.repeat}")
     for line in lines(each):

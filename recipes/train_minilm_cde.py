@@ -49,7 +49,8 @@ from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.data import Data, DataOptions, read_data
 from ctxindex.training.finetune import Finetuned, Plan, finetune
 from ctxindex.training.options import InsentOptions, ObjectiveOptions
-from ctxindex.training.results.card import command_line, measurements, write_card
+from ctxindex.training.results.card import command_line, write_card
+from ctxindex.training.results.comparison import measurements
 from ctxindex.training.running.watching import Watching
 from ctxindex.training.schedule import Schedule
 

@@ -30,6 +30,7 @@ from ctxindex.cli.progress import choose_training
 from ctxindex.encoding import EncoderOptions, load_encoder
 from ctxindex.encoding.difference import write_difference
 from ctxindex.encoding.known_models import MINILM, find_folder
+from ctxindex.encoding.modules import TRANSFORMER_SETTINGS
 from ctxindex.encoding.packaged import DIFFERENCE, FOLDER
 from ctxindex.encoding.trained import FILE
 from ctxindex.spec import ChunkerSpec
@@ -125,7 +126,8 @@ def ship(folder: Path) -> None:
     """Put the difference, the settings and the card into the package."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     facts = write_difference(find_folder(MINILM), folder, FOLDER / DIFFERENCE)
-    (FOLDER / FILE).write_bytes((folder / FILE).read_bytes())
+    for name in (FILE, TRANSFORMER_SETTINGS):
+        (FOLDER / name).write_bytes((folder / name).read_bytes())
     (FOLDER / "README.md").write_text(shipped_card((folder / "README.md").read_text("utf-8")), encoding="utf-8")
     size = (FOLDER / DIFFERENCE).stat().st_size
     print(f"shipped: {DIFFERENCE}, {size / 1e6:.1f} MB; weights {facts.weights_sha256[:16]}…")

@@ -41,7 +41,12 @@ def test_the_recipe_of_the_shipped_model_runs(work: Path, capsys: pytest.Capture
     assert "training: 2 steps\n" in said.err
     assert re.search(r"^tuned +cuad-train [\d.]+ medquad-train [\d.]+ evinf-train [\d.]+ qmsum-train", said.out, re.M)
     package = work / "package"
-    assert {file.name for file in package.iterdir()} == {"README.md", "ctxindex.json", packaged.DIFFERENCE}
+    assert {file.name for file in package.iterdir()} == {
+        "README.md",
+        "ctxindex.json",
+        "sentence_bert_config.json",
+        packaged.DIFFERENCE,
+    }
     assert (package / packaged.DIFFERENCE).stat().st_size < 12_000_000
     card = (package / "README.md").read_text(encoding="utf-8")
     _check_card(card, work)

@@ -210,7 +210,7 @@ def _amount(corpus: Any) -> str:
 
 def _as_json(found: Finetuned, training: Training) -> dict[str, Any]:
     from ctxindex.evaluation.report.machine import plain_json
-    from ctxindex.training.results.card import differences, measurements
+    from ctxindex.training.results.comparison import differences, measurements
 
     plan, data = training.plan, training.data
     values: dict[str, Any] = {
@@ -242,7 +242,8 @@ def _as_json(found: Finetuned, training: Training) -> dict[str, Any]:
 
 
 def _print(found: Finetuned, training: Training) -> None:
-    from ctxindex.training.results.card import duration, results_rows, verdict, why_kept
+    from ctxindex.training.results.card import duration
+    from ctxindex.training.results.comparison import results_rows, verdict, why_kept
     from ctxindex.training.results.measured import which_weights
 
     done = "Finished before, with" if found.earlier else "Trained"

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxindex.encoding.model_files import OTHER_WEIGHTS, read_header
+from ctxindex.encoding.modules import TRANSFORMER_SETTINGS
 from ctxindex.encoding.trained import FILE as SETTINGS_FILE
 from ctxindex.errors import ModelError
 
@@ -259,6 +260,8 @@ def _copy(base: Path, into: Path) -> None:
 
 
 def _copy_beside(file: Path, into: Path) -> None:
+    if (file.parent / TRANSFORMER_SETTINGS).is_file():  # else the base's own go for this model as well
+        shutil.copyfile(file.parent / TRANSFORMER_SETTINGS, into / TRANSFORMER_SETTINGS)
     for name in (SETTINGS_FILE, CARD):
         if (file.parent / name).is_file():
             shutil.copyfile(file.parent / name, into / name)

@@ -27,6 +27,9 @@ _TRANSFORMER_FILES = tuple(
 )
 """Names that the settings of a Transformer module have had."""
 
+TRANSFORMER_SETTINGS = _TRANSFORMER_FILES[0]
+"""The one that is written today."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModuleEntry:
@@ -96,13 +99,18 @@ def read_entries(folder: Path) -> list[ModuleEntry]:
     return entries
 
 
+def transformer_settings_file(folder: Path) -> Path | None:
+    """Whichever of the files of a Transformer module's settings is in its folder."""
+    return next((folder / name for name in _TRANSFORMER_FILES if (folder / name).is_file()), None)
+
+
 def read_transformer_settings(folder: Path) -> dict[str, Any]:
     """The settings of a Transformer module, from whichever of its files is there.
 
     Raises:
         ModelError: the file is damaged, or asks for something else than the states of a text.
     """
-    file = next((folder / name for name in _TRANSFORMER_FILES if (folder / name).is_file()), None)
+    file = transformer_settings_file(folder)
     settings = {} if file is None else read_object(file)
     if settings.get("transformer_task", "feature-extraction") != "feature-extraction":
         raise ModelError(f"{file} is for {settings['transformer_task']}; supported are models of feature-extraction")

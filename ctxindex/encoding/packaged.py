@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ctxindex.encoding.difference import apply_difference, read_facts
 from ctxindex.encoding.model_files import sha256
+from ctxindex.encoding.modules import TRANSFORMER_SETTINGS
 from ctxindex.encoding.runtime import cache_folder
 from ctxindex.encoding.trained import FILE as SETTINGS_FILE
 from ctxindex.errors import ModelError
@@ -48,7 +49,10 @@ def model_folder(name: str, base: Callable[[], Path], *, instead: str, hint: str
             f"reinstall ctxindex, or use --model {instead}"
         )
     difference = FOLDER / DIFFERENCE
-    made_of = f"{sha256(difference)[:16]}-{sha256(FOLDER / SETTINGS_FILE)[:8]}"
+    said = "".join(
+        sha256(FOLDER / name)[:8] for name in (SETTINGS_FILE, TRANSFORMER_SETTINGS) if (FOLDER / name).is_file()
+    )
+    made_of = f"{sha256(difference)[:16]}-{said}"
     try:
         folder = cache_folder() / "models" / f"{name}-{made_of}"
     except RuntimeError:

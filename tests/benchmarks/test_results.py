@@ -92,7 +92,10 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(results, "MEASURED", tmp_path)
     rate = {"seconds_per_step": 1.0, "tokens": 1.0}
     speeds = {"late": {"tokens_per_second": 1500.0, **rate}, "flattened": {"tokens_per_second": 1000.0, **rate}}
-    (tmp_path / "train.json").write_text(json.dumps({"dtype": "float32", "median": speeds}), encoding="utf-8")
+    (tmp_path / "train.json").write_text(
+        json.dumps({"dtype": "float32", "processors": 3, "median": speeds, "runs": {"flattened": [rate] * 4}}),
+        encoding="utf-8",
+    )
     ablations = {
         "sets": ["contracts"],
         "runs": [{"name": "no clozes", "ndcg@10": {"contracts": 0.456}}],

@@ -116,7 +116,8 @@ def test_a_late_interaction_model_opens_in_sentence_transformers(root: Path, dat
     (ours,) = load_encoder(str(tmp_path), EncoderOptions(device="cpu", dtype="float32")).encode_queries(
         ["Which law governs Delaware?"]
     )
-    np.testing.assert_allclose(np.asarray(ours, dtype=np.float32), expected[: len(ours)], atol=2e-3)
+    assert np.shape(ours) == np.shape(expected)
+    np.testing.assert_allclose(np.asarray(ours, dtype=np.float32), expected, atol=1e-5)
     for name in ("model.safetensors", "1_Dense/model.safetensors"):
         base, tuned = load_file(root / "pylate" / name), load_file(tmp_path / name)
         assert any(not torch.equal(one, tuned[key]) for key, one in base.items()), name

@@ -15,14 +15,15 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ctxindex import __version__
-from ctxindex.encoding.known_models import MINILM_HUB_NAME, SHORT_NAMES
+from ctxindex.encoding import packaged
+from ctxindex.encoding.known_models import MINILM_HUB_NAME, MINILM_INSENT, SHORT_NAMES, local_folder
 from ctxindex.encoding.trained import read_settings
 from ctxindex.evaluation.report import words
-from ctxindex.evaluation.results import METRICS, Estimate, Run
-from ctxindex.evaluation.significance import interval
-from ctxindex.training.plan import NULL, given
-from ctxindex.training.results.measured import METRIC, asked, few, which_weights
+from ctxindex.training.plan import given
+from ctxindex.training.results.comparison import results_rows, why_kept
+from ctxindex.training.results.measured import METRIC, which_weights
 from ctxindex.training.results.usage import ingest_command, search_command
+from ctxindex.training.running.folder import TrainingFolder
 
 if TYPE_CHECKING:
     from ctxindex.evaluation.corpus import Corpus
@@ -41,9 +42,6 @@ _USER = re.compile(r"//[^/@\s]+@")
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!$&])")
 
-Runs = Mapping[str, Sequence[Run]]
-"""Runs on each held-out corpus, by what was measured; the tuned model is the last."""
-
 
 def write_card(found: Finetuned, plan: Plan, data: Data, command: str) -> str:
     """The text of the card.
@@ -61,6 +59,7 @@ def write_card(found: Finetuned, plan: Plan, data: Data, command: str) -> str:
         _introduction(found, plan),
         "## How to use it\n\n" + _usage(name, plan),
         f"{TRAINED_ON}\n\n" + _data_table(data),
+        _of_base(plan),
         "## What it finds\n\n" + _results(found),
         "## How it was trained\n\n" + _fenced(command),
         _settings(found, plan),
@@ -73,93 +72,6 @@ def write_card(found: Finetuned, plan: Plan, data: Data, command: str) -> str:
 def command_line(arguments: Iterable[str]) -> str:
     """A command to be shown: places on a disk are reduced to their last part, and passwords left out."""
     return _USER.sub("//", shlex.join(_without_place(argument) for argument in arguments))
-
-
-def gains(runs: Runs) -> dict[str, Estimate]:
-    """By what nDCG@10 of the tuned model differs from its base, as the better of its runs has it; by corpus.
-
-    The interval is of a bootstrap over queries, of the differences query by query.
-    """
-    *bases, tuned = (listed for name, listed in runs.items() if name != NULL)
-    found = {}
-    for number, run in enumerate(tuned):
-        best = max((base[number] for base in bases), key=lambda one: one.metrics[METRIC].mean)
-        found[run.corpus.name] = interval(run.values[METRIC] - best.values[METRIC])
-    return found
-
-
-def results_rows(runs: Runs) -> list[tuple[str, ...]]:
-    """nDCG@10 before and after, in points of 100: a row for each measured, a column for each held-out corpus."""
-    *_, tuned = runs.values()
-    rows: list[tuple[str, ...]] = [
-        ("", *(f"{run.corpus.name} ({_queries(len(run.corpus.queries))})" for run in tuned)),
-        *((name, *(_estimate(run.metrics[METRIC], run) for run in listed)) for name, listed in runs.items()),
-    ]
-    differences = [_estimate(gain, run, signed=True) for gain, run in zip(gains(runs).values(), tuned, strict=True)]
-    rows.append(("difference to the better base", *differences))
-    if NULL in runs:
-        context = [
-            _estimate(interval(one.values[METRIC] - null.values[METRIC]), one, signed=True)
-            for one, null in zip(tuned, runs[NULL], strict=True)
-        ]
-        rows.append(("difference to no corpus context", *context))
-    return rows
-
-
-def verdict(runs: Runs, method: str | None = None) -> str:
-    """What to say where the tuned model is behind its base in a corpus, or ahead of it in none; else nothing."""
-    differences, corpora = gains(runs), [run.corpus for run in list(runs.values())[-1]]
-    help_ = f"more documents{'' if method == 'cde' else ', --hold, --replay'} or --merge may help"
-    count = sum(len(asked(corpus)) for corpus in corpora)
-    documents = "1 document" if count == 1 else f"{count} documents"
-    chance = f" These are {documents} only, so it may be chance: hold out more." if few(corpora) else ""
-    if less := [name for name, one in differences.items() if one.high < 0]:
-        where = "" if len(less) == len(differences) else f" in {', '.join(less)}"
-        return f"The tuned model finds less than its base{where}: {help_}.{chance}"
-    if any(one.low > 0 for one in differences.values()):
-        return f"The tuned model finds more than its base.{chance}" if chance else ""
-    return f"The tuned model is not told from its base by these documents: {help_}.{chance}"
-
-
-def why_kept(runs: Runs) -> str:
-    """Why so much of the tuned weights was kept, where there was a choice; see `measured.least_share`."""
-    if few([run.corpus for run in list(runs.values())[-1]]):
-        return "the share that finds most in what is held out, which is too little to tell shares apart"
-    return "the smallest share within a standard error of the best on held-out documents"
-
-
-def _estimate(value: Estimate, run: Run, *, signed: bool = False) -> str:
-    """With its interval, but for one query, whose interval would have no width."""
-    single = len(run.corpus.queries) == 1
-    return words.points(value.mean, signed=signed) if single else words.estimate(value, signed=signed)
-
-
-def _queries(count: int) -> str:
-    return "1 query" if count == 1 else f"{count:,} queries"
-
-
-def measurements(runs: Runs) -> list[dict[str, Any]]:
-    """Every metric of every run, for programs."""
-    return [
-        {
-            "measured": name,
-            "dataset": run.corpus.name,
-            "queries": len(run.corpus.queries),
-            "metrics": {metric: run.metrics[metric].mean for metric in METRICS},
-            "intervals": {metric: [run.metrics[metric].low, run.metrics[metric].high] for metric in METRICS},
-        }
-        for name, listed in runs.items()
-        for run in listed
-    ]
-
-
-def differences(runs: Runs) -> list[dict[str, Any]]:
-    """`gains` for programs."""
-    found = gains(runs) if runs else {}
-    return [
-        {"dataset": name, "metric": METRIC, "difference": one.mean, "interval": [one.low, one.high]}
-        for name, one in found.items()
-    ]
 
 
 def _head(plan: Plan, data: Data) -> str:
@@ -217,9 +129,10 @@ def _usage(name: str, plan: Plan) -> str:
             + "\n\nThe layout is that of the base, so whatever opens the base opens this folder. It then reads every "
             "text alone, without the context of a document."
         )
+    shortened = "" if plan.encoder.dims is None else f", truncate_dim={plan.encoder.dims}"
     code = (
         "from sentence_transformers import SentenceTransformer\n\n"
-        f"model = SentenceTransformer({json.dumps(name, ensure_ascii=False)})\n"
+        f"model = SentenceTransformer({json.dumps(name, ensure_ascii=False)}{shortened})\n"
         'queries = model.encode_query(["your question"])\n'
         'passages = model.encode_document(["a passage"])'
     )
@@ -253,6 +166,18 @@ def _data_table(data: Data) -> str:
     return _table(rows)
 
 
+def _of_base(plan: Plan) -> str:
+    """What the card of the base says of others' work that it was made of, which goes for whatever is made of it."""
+    folder = packaged.FOLDER if plan.model == MINILM_INSENT else local_folder(plan.model)
+    card = None if folder is None else folder / "README.md"
+    said = "" if card is None or not card.is_file() else card.read_text(encoding="utf-8", errors="replace")
+    section = re.search(r"^## (Attribution[^\n]*)\n(.*?)(?=^## |\Z)", said, re.MULTILINE | re.DOTALL)
+    if section is None:
+        return ""
+    told = section[2].strip()
+    return f"## {section[1]}\n\nOf {_escaped(_without_place(plan.model))}, which this model was made of:\n\n{told}"
+
+
 def _results(found: Finetuned) -> str:
     if not found.runs:
         return "No documents were held out, so nothing was measured."
@@ -272,6 +197,7 @@ def _settings(found: Finetuned, plan: Plan) -> str:
     objective = {**weights.pop("insent"), **weights}
     if schedule["steps"] is not None:
         del schedule["epochs"]
+    schedule["precision"] = TrainingFolder(found.folder).plan().get("precision", schedule["precision"])
     groups: list[tuple[str, Mapping[str, Any]]] = [
         ("chunks", asdict(plan.chunker)),
         ("reading", _reading(found, plan)),

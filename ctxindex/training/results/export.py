@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxindex.encoding.model_files import read_object, weight_files
-from ctxindex.encoding.modules import read_entries
+from ctxindex.encoding.modules import TRANSFORMER_SETTINGS, read_entries
 from ctxindex.errors import ModelError
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _say_pooling(checkpoint: Checkpoint, partial: Path) -> None:
     pooling = {"word_embedding_dimension": checkpoint.dim, "pooling_mode_mean_tokens": True}
     (partial / "1_Pooling" / "config.json").write_text(json.dumps(pooling, indent=2) + "\n", encoding="utf-8")
     settings = {"max_seq_length": checkpoint.max_tokens, "do_lower_case": False}
-    (partial / "sentence_bert_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    (partial / TRANSFORMER_SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _say_mean(checkpoint: Checkpoint, partial: Path) -> None:

@@ -6,13 +6,15 @@ and opened as anybody would open them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxindex.encoding.checkpoint import open_checkpoint
-from ctxindex.encoding.modules import DenseLayer, LayerNormLayer
+from ctxindex.encoding.model_files import read_object
+from ctxindex.encoding.modules import TRANSFORMER_SETTINGS, DenseLayer, LayerNormLayer, transformer_settings_file
 from ctxindex.encoding.options import EncoderOptions, make_spec
 from ctxindex.encoding.trained import TrainedSettings, write_settings
 from ctxindex.errors import CtxIndexError, ModelError
@@ -46,6 +48,27 @@ def write_tuned(checkpoint: Checkpoint, spec: EncoderSpec, state: State, into: P
     transformer, heads = parts_of(checkpoint, state)
     write_model(checkpoint, transformer, heads, into, force_mean=spec.force_mean)
     write_settings(into, settings_of(spec, checkpoint))
+    if (into / "modules.json").is_file():
+        say_length(into, into / checkpoint.backbone.relative_to(checkpoint.folder), spec)
+
+
+def say_length(folder: Path, backbone: Path, spec: EncoderSpec) -> None:
+    """Let other programs read as much of a text as a window of ours holds, and not what they cut the base's texts to.
+
+    Args:
+        folder: of the model, in the layout of sentence-transformers or PyLate.
+        backbone: the folder of its transformer.
+        spec: how it was read in training.
+
+    Raises:
+        ModelError: a file of settings is damaged.
+    """
+    name = "document_length" if spec.multivector else "max_seq_length"
+    file = transformer_settings_file(backbone)
+    if file is None or (spec.multivector and name not in read_object(file)):
+        file = folder / "config_sentence_transformers.json" if spec.multivector else backbone / TRANSFORMER_SETTINGS
+    values = read_object(file, missing_ok=True) | {name: spec.max_tokens}
+    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def require_same(checkpoint: Checkpoint, spec: EncoderSpec, state: State, folder: Path) -> None:

@@ -182,6 +182,10 @@ class TrainingFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         _write(self.path / PLAN, _plain(described))
 
+    def plan(self) -> dict[str, Any]:
+        """What is trained here, as of `ctxindex.training.plan.described`; nothing before anything began."""
+        return read_object(self.path / PLAN, missing_ok=True)
+
     def discard(self) -> None:
         """Leave nothing behind of a training that could not begin."""
         shutil.rmtree(self.candidate, ignore_errors=True)

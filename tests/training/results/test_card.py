@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml  # type: ignore[import-untyped]
 from hypothesis import given
@@ -16,25 +15,16 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from ctxindex.encoding import EncoderOptions
-from ctxindex.evaluation import METRICS, Configuration, Corpus, Run
-from ctxindex.evaluation.results import Ranking
-from ctxindex.evaluation.significance import interval
+from ctxindex.evaluation import Run
 from ctxindex.spec import ChunkerSpec
 from ctxindex.training.contextual.context import ContextDropout
 from ctxindex.training.contextual.options import ContextualOptions
 from ctxindex.training.data import Data
 from ctxindex.training.finetune import Finetuned, Plan
-from ctxindex.training.results.card import (
-    command_line,
-    differences,
-    duration,
-    gains,
-    measurements,
-    results_rows,
-    verdict,
-    write_card,
-)
+from ctxindex.training.results.card import command_line, duration, write_card
+from ctxindex.training.results.comparison import verdict
 from tests.evaluation.builders import people
+from tests.training.results.builders import runs_of
 
 PLAN = Plan(
     "minilm", EncoderOptions(method="late", anchor=64, anchor_title=True, blend=0.4), ChunkerSpec("x", 9, "chars", 0)
@@ -45,35 +35,17 @@ HISTORY: list[dict[str, float]] = [
 ]
 
 
-def run_of(corpus: Corpus, values: Sequence[float]) -> Run:
-    each = {metric: np.array(values, dtype=np.float64) for metric in METRICS}
-    nothing = np.zeros((len(values), 1), dtype=np.int64)
-    ranking = Ranking(nothing, nothing.astype(np.float32), nothing[:, 0])
-    metrics = {metric: interval(own) for metric, own in each.items()}
-    return Run(corpus, Configuration("late"), "minilm", each, metrics, ranking, {"index": 1.0, "search": 1.0})
-
-
-def runs_of(*corpora: Corpus) -> dict[str, list[Run]]:
-    scores = {
-        "base, each chunk alone": [0.2, 0.4, 0.0, 0.6, 0.3],
-        "base, in context": [0.1, 0.2, 0.3, 0.0, 0.1],
-        "tuned": [0.4, 0.5, 0.2, 0.8, 0.4],
-    }
-    return {name: [run_of(corpus, values) for corpus in corpora] for name, values in scores.items()}
-
-
 def card(
     runs: Mapping[str, list[Run]] | None = None,
     name: str = "people",
     command: str = "ctxindex finetune",
     published: Collection[str] = (),
+    folder: Path = Path("/secret/place/tuned"),
     **plan: Any,
 ) -> str:
     corpus = people(name=name)
     held = {} if runs is None else {name: corpus}
-    found = Finetuned(
-        Path("/secret/place/tuned"), HISTORY, runs or {}, 0.75, {0.5: 0.4, 0.75: 0.5} if runs else {}, 12.3, 250
-    )
+    found = Finetuned(folder, HISTORY, runs or {}, 0.75, {0.5: 0.4, 0.75: 0.5} if runs else {}, 12.3, 250)
     return write_card(found, replace(PLAN, **plan), Data({name: corpus}, held, {}, frozenset(published)), command)
 
 
@@ -93,25 +65,6 @@ def test_the_head_is_what_a_hub_reads() -> None:
     assert front(card(model="minilm-insent"))["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert front(card(model="/home/someone/models/mine"))["base_model"] == "mine"
     assert front(card(model="owner/name"))["base_model"] == "owner/name"
-
-
-def test_it_says_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = runs_of(people(name="people"))
-    chance = " These are 4 documents only, so it may be chance: hold out more."
-    assert verdict(runs) == f"The tuned model finds more than its base.{chance}"
-    worse = {**runs, "base, in context": [run_of(people(name="people"), [0.9] * 5)]}
-    said = verdict(worse)
-    assert said.startswith("The tuned model finds less than its base: ")
-    assert said.endswith(chance)
-    monkeypatch.setattr("ctxindex.training.results.measured.FEW", 1)
-    assert verdict(runs) == ""
-    same = {**runs, "tuned": runs["base, each chunk alone"]}
-    assert verdict(same).startswith("The tuned model is not told from its base")
-    better = {**runs, "base, in context": [run_of(people(name="people"), [0.9] * 5)]}
-    assert verdict(better).startswith("The tuned model finds less than its base: ")
-    both = runs_of(people(name="people"), people(name="other"))
-    both["base, in context"][1] = run_of(people(name="other"), [0.9] * 5)
-    assert verdict(both).startswith("The tuned model finds less than its base in other: ")
 
 
 def test_a_control_says_that_it_reads_no_corpus() -> None:
@@ -137,17 +90,6 @@ def test_it_says_why_so_much_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr("ctxindex.training.results.measured.FEW", 1)
     assert "0.75 was kept, the smallest share within a standard error" in card(runs_of(people(name="people")))
-
-
-def test_a_single_query_has_no_interval() -> None:
-    corpus = replace(people(name="one"), queries=people().queries[:1], gold=people().gold[:1])
-    rows = results_rows({"base, in context": [run_of(corpus, [0.2])], "tuned": [run_of(corpus, [0.4])]})
-    assert rows == [
-        ("", "one (1 query)"),
-        ("base, in context", "20.0"),
-        ("tuned", "40.0"),
-        ("difference to the better base", "+20.0"),
-    ]
 
 
 def test_the_time_is_that_of_what_was_done_in_it() -> None:
@@ -239,17 +181,23 @@ def test_it_says_what_each_set_was_for() -> None:
     assert "| people | measuring, held out by document | 4 | 5 |" in card(runs_of(people(name="people")))
 
 
-def test_a_difference_is_to_the_better_base_of_each_set() -> None:
-    runs = runs_of(people(name="people"), people(name="other"))
-    other = runs["base, in context"][1]
-    runs["base, in context"][1] = run_of(other.corpus, [0.9] * 5)
-    found = gains(runs)
-    assert found["people"].mean == pytest.approx(0.16)
-    assert found["other"].mean == pytest.approx(-0.44)
-    assert found["people"].low > 0
-    head, *rows = results_rows(runs)
-    assert head == ("", "people (5 queries)", "other (5 queries)")
-    assert [row[0] for row in rows] == [*runs, "difference to the better base"]
-    assert [one["dataset"] for one in differences(runs)] == ["people", "other"]
-    assert differences({}) == measurements({}) == []
-    assert measurements(runs)[0]["metrics"]["ndcg@10"] == pytest.approx(0.3)
+def test_what_the_base_owes_to_others_goes_along(tmp_path: Path) -> None:
+    said = card(model="minilm-insent")
+    assert "## Attributions and licences\n\nOf minilm-insent, which this model was made of:" in said
+    assert "The Atticus Project" in said
+    assert said.index("The Atticus Project") < said.index("## What it finds")
+    (tmp_path / "README.md").write_text(said, encoding="utf-8")  # and on to what is made of that
+    assert "The Atticus Project" in card(model=str(tmp_path))
+    assert "Attribution" not in card()
+    assert "Attribution" not in card(model="owner/elsewhere")
+
+
+def test_the_precision_is_the_one_that_was_used(tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "plan.json").write_text('{"precision": "bfloat16"}', encoding="utf-8")
+    assert "precision bfloat16" in card(folder=tmp_path)
+
+
+def test_others_are_told_to_shorten_vectors(tmp_path: Path) -> None:
+    assert 'SentenceTransformer("tuned")' in card()
+    assert 'SentenceTransformer("tuned", truncate_dim=16)' in card(encoder=EncoderOptions(method="late", dims=16))

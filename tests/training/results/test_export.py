@@ -25,6 +25,8 @@ from ctxindex.training.readings import Reading
 from ctxindex.training.results.export import write_model
 from ctxindex.training.results.tuned import require_same, settings_of, write_tuned
 from ctxindex.training.running.lora import merged_state
+from ctxindex.types import EncodedDocument
+from tests.encoding.stand_in import chunked
 from tests.encoding.test_colbert import PYLATE, pylate, stanford
 from tests.encoding.test_trained import DENSE, MULTIVECTOR, some
 from tests.encoding.tiny import HIDDEN, save_backbone, save_sentence_transformer, tokenizer_for, write_json
@@ -140,6 +142,38 @@ def test_sentence_transformers_reads_a_text_alone_as_we_do(
     with torch.no_grad():
         (ours,) = model([Reading(tuple(encoder.query_rows(["Napoleon"])), 1)])
     np.testing.assert_allclose(ours.numpy(), expected[1:], atol=1e-5)
+
+
+LONG = " ".join(["Napoleon was not a party to the agreement that the law of Delaware governs"] * 5)
+
+
+def test_sentence_transformers_reads_as_much_of_a_text_as_we_do(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    base = Path(shutil.copytree(folders("plain"), tmp_path / "base"))
+    settings = json.loads((base / "sentence_bert_config.json").read_text(encoding="utf-8"))
+    write_json(base / "sentence_bert_config.json", settings | {"max_seq_length": 16})
+    encoder, model = trained(base, **options_of("plain"))
+    assert encoder.tokenizer.count([LONG])[0] > 2 * 16
+    write_tuned(open_checkpoint(str(base)), encoder.spec, merged_state(model), tmp_path / "tuned")
+    theirs = SentenceTransformer(str(tmp_path / "tuned"), device="cpu").encode([LONG], normalize_embeddings=True)
+    alone = load_encoder(str(tmp_path / "tuned"), EncoderOptions(method="independent", device="cpu", dtype="float32"))
+    np.testing.assert_allclose(alone.encode_queries([LONG]), theirs, atol=1e-5)
+
+
+def test_pylate_reads_as_much_of_a_text_as_we_do(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    from sentence_transformers import MultiVectorEncoder
+
+    base = folders("pylate")
+    encoder, model = trained(base, **options_of("pylate"))
+    assert encoder.tokenizer.count([LONG])[0] > PYLATE["document_length"] + 16
+    write_tuned(open_checkpoint(str(base)), encoder.spec, merged_state(model), tmp_path / "tuned")
+    opened: Any = MultiVectorEncoder(str(tmp_path / "tuned"), device="cpu")
+    (theirs,) = opened.encode_document([LONG], convert_to_numpy=True)
+    ours = load_encoder(str(tmp_path / "tuned"), EncoderOptions(device="cpu", dtype="float32"))
+    (found,) = ours.encode_documents([chunked("long", [LONG])])
+    assert isinstance(found, EncodedDocument)
+    np.testing.assert_allclose(found.vectors, theirs[2:-1], atol=1e-5)  # theirs has CLS, the marker and SEP as well
 
 
 def test_tensors_without_a_place_get_a_file_by_their_own_names(folders: Callable[[str], Path], tmp_path: Path) -> None:
