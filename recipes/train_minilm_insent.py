@@ -55,7 +55,7 @@ READ = EncoderOptions(method="late", anchor=64, anchor_title=True, blend=0.6, is
 
 
 def plan(seed: int, steps: int) -> Plan:
-    """Everything that decides the model, but for the precision, which is the one that the machine is fast in."""
+    """Everything that decides the model; in float32, so that other machines make the same."""
     return Plan(
         model=MINILM,
         encoder=READ,
@@ -69,6 +69,7 @@ def plan(seed: int, steps: int) -> Plan:
             clozes=2,
             learning_rate=1e-4,
             freeze_embeddings=True,
+            precision="float32",
             save_every=100,
             seed=seed,
         ),

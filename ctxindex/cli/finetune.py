@@ -90,7 +90,10 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     quiet = given["quiet"] or not first
     require_packages(given)
     if first:
-        TrainingFolder(out).require_usable(resume=given["resume"])
+        folder = TrainingFolder(out)
+        folder.require_usable(resume=given["resume"])
+        if given["resume"] and not quiet and not folder.plan():
+            click.echo(f"There is no training in {out} to go on with: it begins here.", err=True)
         if given["pairs"] is not None and Path(given["pairs"]).expanduser().is_file():
             _require_documents(given["data"], out, given)
     try:
@@ -210,7 +213,7 @@ def _amount(corpus: Any) -> str:
 
 def _as_json(found: Finetuned, training: Training) -> dict[str, Any]:
     from ctxindex.evaluation.report.machine import plain_json
-    from ctxindex.training.results.comparison import differences, measurements
+    from ctxindex.training.results.comparison import differences, measurements, verdict
 
     plan, data = training.plan, training.data
     values: dict[str, Any] = {
@@ -235,6 +238,7 @@ def _as_json(found: Finetuned, training: Training) -> dict[str, Any]:
         ],
         "results": measurements(found.runs),
         "differences": differences(found.runs),
+        "verdict": verdict(found.runs, plan.encoder.method) or None if found.runs else None,
         "history": found.history,
     }
     plain: dict[str, Any] = plain_json(values)

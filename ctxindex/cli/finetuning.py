@@ -17,6 +17,7 @@ from ctxindex.cli.training_options import REPLAY_SHARE, objective_of, parse_merg
 from ctxindex.config import SETTINGS, Settings
 from ctxindex.encoding import open_checkpoint
 from ctxindex.encoding.options import make_spec
+from ctxindex.encoding.runtime import resolve_device
 from ctxindex.encoding.tokenizer import ModelTokenizer
 from ctxindex.errors import ConfigError, MissingDependencyError
 from ctxindex.evaluation.configuration import CHUNKING
@@ -89,6 +90,7 @@ def prepare(given: Mapping[str, Any], out: Path) -> Training:
     settings = Settings({name: given[name] for name in SETTINGS if name in given})
     options = IndexOptions(**{name: settings.get(name) for name in IndexOptions.names()})
     device, threads, trusted = settings.get("device", "auto"), settings.get("threads"), given["trust_remote_code"]
+    resolve_device(device)  # before anything is read
     values = dict(given)
     objective, shares, merge = objective_of(values), shares_of(values), parse_merge(given["merge"])
     checkpoint = base = open_checkpoint(options.model_name, trust_remote_code=trusted)

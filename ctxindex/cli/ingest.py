@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -114,6 +115,8 @@ def _print_some(what: str, entries: list[tuple[str, str]]) -> None:
 
 
 def _print_next(index: Index, report: IngestReport, is_new: bool, settings: dict[str, Any]) -> None:
+    from ctxindex.encoding.known_models import local_folder
+
     if report.dry_run:
         return
     spec = index.spec
@@ -132,4 +135,9 @@ def _print_next(index: Index, report: IngestReport, is_new: bool, settings: dict
             f"{spec.encoder.model} was not trained for context, so each chunk was embedded alone. "
             "To embed chunks in the context of their documents: --method late, with a new --index NAME."
         )
-    click.echo(" ".join(["Next: ctxindex search 'your question'", *chosen_store(settings)]))
+    # What the index was built with may lie elsewhere by now, and search has to be told as this command was.
+    named = settings.get("model")
+    folder = None if named is None else local_folder(named)
+    elsewhere = folder is not None and named != spec.encoder.model and str(folder) != spec.encoder.model
+    moved = ["--model", shlex.quote(str(folder))] if elsewhere else []
+    click.echo(" ".join(["Next: ctxindex search 'your question'", *chosen_store(settings), *moved]))

@@ -7,6 +7,7 @@ training.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -20,11 +21,22 @@ if TYPE_CHECKING:
     from ctxindex.evaluation import Configuration, Corpus, Run
     from ctxindex.indexing import Plan
 
+
 _EVERY = 10.0
 """Seconds between plain lines."""
 
 _SILENCE = 60.0
 """Seconds after which a training says how far it is, although there is no loss to tell."""
+
+
+def _on_terminal() -> bool:
+    """Whether bars can be drawn: some terminals have no size, and tqdm draws nothing on them."""
+    if not sys.stderr.isatty():
+        return False
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):
+        return False
 
 
 class Bars:
@@ -100,7 +112,7 @@ def choose(quiet: bool, opening: Callable[[Plan], str] | None = None) -> Bars | 
     """Bars on a terminal, lines elsewhere (the first is `opening`), nothing where nobody wants to know."""
     if quiet:
         return None
-    return Bars() if sys.stderr.isatty() else Lines(opening or _to_ingest)
+    return Bars() if _on_terminal() else Lines(opening or _to_ingest)
 
 
 class EvaluationBars(Bars):
@@ -136,7 +148,7 @@ def choose_watch(quiet: bool) -> EvaluationBars | EvaluationLines | None:
     """As `choose`, for an evaluation."""
     if quiet:
         return None
-    return EvaluationBars() if sys.stderr.isatty() else EvaluationLines()
+    return EvaluationBars() if _on_terminal() else EvaluationLines()
 
 
 class TrainingBar:
@@ -217,18 +229,42 @@ class TrainingLines:
 
 
 class MeasuringBars(EvaluationBars):
-    """As `EvaluationBars`, without a line for what each run found: a table follows."""
+    """As `EvaluationBars`, with a line before each run and none for what it found: a table follows."""
+
+    def begin(self, corpus: Corpus, configuration: Configuration) -> None:
+        """Say what comes, and draw the bars anew."""
+        _say(_measuring(corpus, configuration))
+        super().begin(corpus, configuration)
 
     def end(self, run: Run) -> None:
         """Take the bars away."""
         self.close()
 
 
-def choose_training(quiet: bool) -> tuple[TrainingBar | TrainingLines | None, MeasuringBars | None]:
+class MeasuringLines(EvaluationLines):
+    """As `EvaluationLines`, without a line for what each run found."""
+
+    def begin(self, corpus: Corpus, configuration: Configuration) -> None:
+        """Say what comes."""
+        self.open(len(corpus.documents), _measuring(corpus, configuration))
+
+    def end(self, run: Run) -> None:
+        """Nothing."""
+
+
+def _measuring(corpus: Corpus, configuration: Configuration) -> str:
+    model = configuration.common.get("model")
+    what = configuration.name if model is None else f"{model}, {configuration.name}"
+    return f"measuring on {plural(len(corpus.documents), 'document')} of {corpus.name}: {what}"
+
+
+def choose_training(
+    quiet: bool,
+) -> tuple[TrainingBar | TrainingLines | None, MeasuringBars | MeasuringLines | None]:
     """As `choose`, for a training: who watches its steps, and who its measurements."""
     if quiet:
         return None, None
-    return (TrainingBar(), MeasuringBars()) if sys.stderr.isatty() else (TrainingLines(), None)
+    return (TrainingBar(), MeasuringBars()) if _on_terminal() else (TrainingLines(), MeasuringLines())
 
 
 def _measured(step: int, steps: int, values: Mapping[str, float]) -> str:

@@ -74,7 +74,7 @@ _TRAINING = (
     _number(TRAINING, _SCHEDULE, "windows", "Read of a document in a step, at most.", "--document-windows", type=_SOME),
     _number(TRAINING, _SCHEDULE, "queries", "Asked of a document in a step, at most.", type=_SOME),
     _number(TRAINING, _SCHEDULE, "clozes", "Made of words of a document's chunks in a step, beside its queries."),
-    _number(TRAINING, _SCHEDULE, "learning_rate", "At its highest."),
+    _number(TRAINING, _SCHEDULE, "learning_rate", "At its highest; --lora wants about ten times as much."),
     _number(TRAINING, _SCHEDULE, "warmup", "Share of the steps in which the learning rate rises."),
     _number(TRAINING, _SCHEDULE, "weight_decay", "Of matrices."),
     _number(

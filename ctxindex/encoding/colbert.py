@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PYLATE_QUERY_LENGTH = 32
+STANFORD = "artifact.metadata"
+"""What ColBERT itself writes beside a model."""
+
 PYLATE_DOCUMENT_LENGTH = 180
 PYLATE_MARKERS = {"query": "[Q] ", "document": "[D] "}
 STANFORD_MARKERS = {"query": "[unused0] ", "document": "[unused1] "}
@@ -234,7 +237,7 @@ def _chain(entries: list[ModuleEntry], hidden: int) -> tuple[DenseLayer, ...]:
 
 
 def _read_stanford(folder: Path) -> ColbertLayout:
-    metadata = read_object(folder / "artifact.metadata", missing_ok=True)
+    metadata = read_object(folder / STANFORD, missing_ok=True)
     tokens = _Vocabulary(folder)
     weights = next((file for file in weight_files(folder) if "linear.weight" in tensor_names(file)), None)
     if weights is None:

@@ -17,8 +17,9 @@ With a blend b every chunk is also read alone, as exactly these tokens, and toke
 
 Both have unit length, so this is the blend of one vector a chunk, token by token, and a store holds and scores what it
 does without. Two other forms were measured (docs/how-it-works.md): two multivectors and (1 - b) MaxSim(q, u) + b
-MaxSim(q, v) found a little less; the vectors of both views under one maximum found as much as token-wise b = 0.7, and
-up to three points more than smaller b, for twice the vectors in the store and in every search. Then what the skiplist
+MaxSim(q, v) found a little less; the vectors of both views under one maximum found as much as token-wise b = 0.7 with
+an untrained model and half a point more with one that was trained for context, and up to three points more than smaller
+b, for twice the vectors in the store and in every search. Then what the skiplist
 names is left out, and the rest is clustered by the mixed vectors.
 """
 

@@ -22,7 +22,14 @@ FOLDER = Path(__file__).parents[1] / "models" / "minilm_insent"
 
 DIFFERENCE = "difference.safetensors"
 
-_NEEDED = ("config.json", "modules.json", "1_Pooling/config.json", "tokenizer.json", SETTINGS_FILE)
+_NEEDED = (
+    "config.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "tokenizer.json",
+    TRANSFORMER_SETTINGS,
+    SETTINGS_FILE,
+)
 """Files without which a folder would be read as another model, or not at all."""
 
 

@@ -117,7 +117,7 @@ class _Checked:
     def require(self, level: Level) -> None:
         query = self.query
         if not query.text.strip():
-            raise self._error("has no text")
+            raise self._error("asks nothing: its query is empty")
         if level == "chunk" and not query.spans:
             raise self._error("has no span, others have: give all of them start and end, or none")
         if level == "document" and not query.doc_ids:

@@ -98,6 +98,9 @@ def parse_document(values: dict[str, Any], *, max_chars: int) -> tuple[str, Pars
         raise LineError(error.reason, doc_id=doc_id, transient=error.transient) from None
 
 
+_EACH = " (each line is to be a JSON object of its own)"
+
+
 def parse_object(data: bytes) -> dict[str, Any]:
     """The JSON object on one line.
 
@@ -109,13 +112,13 @@ def parse_object(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise LineError(f"broken UTF-8 at byte {error.start} of the line") from None
     except json.JSONDecodeError as error:
-        raise LineError(f"broken JSON at character {error.pos}: {error.msg}") from None
+        raise LineError(f"broken JSON at character {error.pos}: {error.msg}{_EACH if error.pos == 0 else ''}") from None
     except ValueError as error:
         raise LineError(f"unusable JSON: {error}") from None
     except RecursionError:
         raise LineError("unusable JSON: nested too deeply") from None
     if not isinstance(values, dict):
-        raise LineError("not a JSON object")
+        raise LineError(f"not a JSON object{_EACH}")
     return values
 
 

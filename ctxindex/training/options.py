@@ -48,7 +48,7 @@ class InsentOptions:
         if not 0 <= self.lambda_seq <= 1:
             raise ConfigError(f"lambda_seq {self.lambda_seq} must be 0 to 1")
         if not 0 < self.tau < float("inf"):
-            raise ConfigError(f"tau {self.tau} must be more than 0")
+            raise ConfigError(f"--tau {self.tau} must be more than 0")
         if self.average not in AVERAGES:
             raise ConfigError(f"average {self.average} is none of {', '.join(AVERAGES)}")
         if self.mode not in MODES:

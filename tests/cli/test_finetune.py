@@ -24,7 +24,8 @@ from ctxindex.training.finetune import Finetuned, Plan
 from ctxindex.training.options import ANCHOR, BLEND, ISOLATED, InsentOptions, ObjectiveOptions, Shares
 from ctxindex.training.schedule import Schedule
 from tests.encoding.tiny import save_sentence_transformer
-from tests.training.results.test_card import HISTORY, runs_of
+from tests.training.results.builders import runs_of
+from tests.training.results.test_card import HISTORY
 from tests.training.sets import PLACES, pair, write_beir, write_documents, write_jsonl, write_set
 
 _ALL = (
@@ -233,6 +234,7 @@ def test_the_answer_for_scripts(work: Path, asked: Asked) -> None:
     assert found["data"]["held_out"] == {"towns": {"documents": 1, "queries": 2}}
     assert {one["measured"] for one in found["results"]} == {"base, each chunk alone", "base, in context", "tuned"}
     (one,) = found["differences"]
+    assert str(found["verdict"]).startswith("The tuned model finds more than its base. These are")
     assert one["difference"] == pytest.approx(0.16)
     assert found["history"][0]["loss"] > 0
 

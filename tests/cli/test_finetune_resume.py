@@ -70,6 +70,17 @@ def test_a_folder_in_use_is_told_before_anything_is_read(work: Path, asked: Aske
     assert "holds no training" in str(refused("nowhere", "--resume"))
 
 
+def test_a_folder_that_cannot_be_made_is_told(work: Path, asked: Asked) -> None:
+    for out in ("/proc/tuned", "x" * 300):
+        assert "cannot be made (" in str(run("nowhere", "--out", out).exception)
+
+
+def test_there_may_be_nothing_to_go_on_with(work: Path, asked: Asked) -> None:
+    result = run("towns", "--out", "elsewhere", "--resume", *CHUNKS)
+    assert "There is no training in elsewhere to go on with: it begins here.\n" in result.stderr
+    assert "no training" not in run("towns", "--out", "other", *CHUNKS).stderr
+
+
 def test_chunks_alone_are_no_context_to_train_for(work: Path, asked: Asked) -> None:
     pylate(work / "late", PYLATE)
     assert "reads no context" in str(refused("nowhere", "--windows", "chunk", "--model", "late"))

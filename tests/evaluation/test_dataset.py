@@ -45,7 +45,7 @@ def span(doc_id: str, start: int, end: int) -> Query:
         (replace(SPANS, queries=()), "set: there are no queries"),
         (replace(SPANS, documents=(*DOCUMENTS, DOCUMENTS[0])), "set: the doc_id 'a' occurs twice"),
         (replace(SPANS, queries=SPANS.queries * 2), "set: the query_id 'q' occurs twice"),
-        (replace(SPANS, queries=(Query("q", " \n", SPANS.queries[0].spans),)), "set: query 'q' has no text"),
+        (replace(SPANS, queries=(Query("q", " \n", SPANS.queries[0].spans),)), "set: query 'q' asks nothing"),
         (
             replace(SPANS, queries=(*SPANS.queries, Query("other", "what", grades={"a": 1}))),
             "query 'other' has no span, others have: give all of them start and end, or none",

@@ -229,3 +229,18 @@ def test_a_chunk_without_a_place_is_refused(folders: dict[str, Path]) -> None:
     (given,) = readings(encoder, sources()[0])
     with pytest.raises(ValueError, match="item 14 has no tokens"):
         model([replace(given, items=15)])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "nomic_bert", "eurobert", "qwen3", "mpnet"])
+def test_half_precision_trains_every_kind(tmp_path: Path, kind: str, dtype: torch.dtype) -> None:
+    """Under autocast, queries and keys that were rotated are float32, and values are not."""
+    encoder, model = loaded(save_sentence_transformer(tmp_path / kind, kind), method="late", max_tokens=48)
+    given = readings(encoder, sources()[0])
+    (expected,) = model(given)
+    with torch.autocast("cpu", dtype):
+        (found,) = model(given)
+    found[:, 0].sum().backward()
+    assert any(weight.grad is not None and bool(weight.grad.any()) for weight in model.parameters())
+    cosines = (found.detach().float() * expected.detach()).sum(dim=1)
+    assert float(cosines.min()) > 0.99

@@ -9,6 +9,7 @@ scores changes no attention: they are read without. Scores are added up in float
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -17,11 +18,12 @@ from transformers.models.mpnet.modeling_mpnet import MPNetSelfAttention
 
 from ctxindex.encoding.attention.context import AttentionContext, ContextRecorder
 
+_reading: ContextVar[AttentionContext | ContextRecorder | None] = ContextVar("_reading", default=None)
+"""What the pass that goes on in this thread reads with."""
+
 
 class _SelfAttention(MPNetSelfAttention):
-    """The attention of a layer; `context` is what the pass that goes on reads with."""
-
-    context: AttentionContext | ContextRecorder | None = None
+    """The attention of a layer."""
 
     def forward(
         self,
@@ -32,15 +34,16 @@ class _SelfAttention(MPNetSelfAttention):
         **more: Any,
     ) -> Any:
         """(rows, tokens, hidden) -> a tuple that begins with (rows, tokens, hidden)."""
-        if self.context is None:
+        context = _reading.get()
+        if context is None:
             return super().forward(hidden_states, attention_mask, position_bias, *rest, **more)  # type: ignore[no-untyped-call]
         query, key, value = (self._by_head(part(hidden_states)) for part in (self.q, self.k, self.v))
         query = query * self.attention_head_size**-0.5
-        if isinstance(self.context, ContextRecorder):
-            self.context.take(self, key[0], value[0])
+        if isinstance(context, ContextRecorder):
+            context.take(self, key[0], value[0])
             weights = _scores(query, key).softmax(dim=-1).to(value.dtype)
             return (self._mixed(weights @ value),)
-        seen = self.context.of(self)
+        seen = context.of(self)
         near = _scores(query, key)
         for added in (position_bias, attention_mask):
             near = near if added is None else near + added
@@ -82,13 +85,8 @@ class ContextualMPNet(MPNetModel):
         **more: Any,
     ) -> Any:
         """As of MPNet; rows are never packed."""
-        if context is None:
-            return super().forward(*inputs, **more)
-        attentions = [module for module in self.encoder.modules() if isinstance(module, _SelfAttention)]
-        for attention in attentions:
-            attention.context = context
+        token = _reading.set(context)
         try:
             return super().forward(*inputs, **more)
         finally:
-            for attention in attentions:
-                attention.context = None
+            _reading.reset(token)

@@ -68,7 +68,8 @@ def packed_attention(
     """
     import torch
 
-    query, key, value = query[0], key[0], value[0]
+    # Under autocast rotary positions, and norms of queries and keys, leave float32; values are what a product gave.
+    query, key, value = query[0].to(value.dtype), key[0].to(value.dtype), value[0]
     repeats = len(query) // len(key)
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=0), value.repeat_interleave(repeats, dim=0)

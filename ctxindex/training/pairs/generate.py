@@ -43,7 +43,8 @@ class PairOptions:
             raise ConfigError("a document has at least 1 pair at most")
         unknown = [kind for kind in self.kinds if kind not in KINDS]
         if unknown or not self.kinds:
-            raise ConfigError(f"{', '.join(unknown) or 'nothing'} is no kind of pair: there are {', '.join(KINDS)}")
+            said = f"{', '.join(unknown)} is no kind of pair" if unknown else "no kind of pair is chosen"
+            raise ConfigError(f"{said}: there are {', '.join(KINDS)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ def open_pairs(
         DatasetError: the file cannot be read, a line makes no sense, or no document can be cut.
     """
     written = list(read_jsonl(file))
+    if not written:
+        raise DatasetError(f"{file} has no questions: make some with ctxindex pairs DOCUMENTS --out PAIRS.jsonl")
     loaded: list[Document] = []
     failures: dict[str, str] = {}
     for one in documents:
@@ -61,6 +63,8 @@ def open_pairs(
             loaded.append(one)
         else:
             failures[one.doc_id] = one.reason
+    if not loaded and not failures:
+        raise DatasetError(f"there are no documents that the questions of {file} could be about: name where they are")
     rows = found_again(written, loaded, file)
     lengths = {document.doc_id: len(document.text) for document in loaded}
     places = _places(rows) if any(map(_names_chunk, rows)) else None

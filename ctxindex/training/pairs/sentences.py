@@ -33,6 +33,9 @@ _ASKED: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 """What is asked for, and the words that stand in its place. The question keeps the order of the sentence."""
 
+_MORE_OF_IT = re.compile(r"(?: ?[&/\u2013-] ?|,? (?:and|or|to|through|until) )\d")
+"""Behind a date or an amount: it is one of several, or a part of a longer one."""
+
 _AUXILIARY = re.compile(
     r"^(?P<who>(?:The|An?|Each|All|This|These) [\w'\u2019\-]+(?: [\w'\u2019\-]+)?|"
     r"[A-Z][\w'\u2019\-]*(?: (?:[A-Z][\w'\u2019\-]*|of|the|and)){0,5}) "
@@ -141,6 +144,8 @@ def _for_value(sentence: str, material: Material) -> str | None:
             if before.split(" ")[-2:-1] and before.split(" ")[-2].casefold() in _ARTICLES:
                 continue
             if before and (match.group().endswith(",") or after.startswith(",")):
+                continue
+            if _MORE_OF_IT.match(after):
                 continue
             return f"{material.inside(f'{before}{asked}{after}')}?"
     if (opening := _OPENING_YEAR.match(body)) and not _begins_unfit(body[opening.end() :]):

@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -168,7 +169,9 @@ def _data_table(data: Data) -> str:
 
 def _of_base(plan: Plan) -> str:
     """What the card of the base says of others' work that it was made of, which goes for whatever is made of it."""
-    folder = packaged.FOLDER if plan.model == MINILM_INSENT else local_folder(plan.model)
+    folder = None
+    with suppress(RuntimeError):  # a name that begins like a home folder, of nobody here
+        folder = packaged.FOLDER if plan.model == MINILM_INSENT else local_folder(plan.model)
     card = None if folder is None else folder / "README.md"
     said = "" if card is None or not card.is_file() else card.read_text(encoding="utf-8", errors="replace")
     section = re.search(r"^## (Attribution[^\n]*)\n(.*?)(?=^## |\Z)", said, re.MULTILINE | re.DOTALL)

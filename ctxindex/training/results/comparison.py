@@ -49,7 +49,7 @@ def results_rows(runs: Runs) -> list[tuple[str, ...]]:
 def verdict(runs: Runs, method: str | None = None) -> str:
     """What to say where the tuned model is behind its base in a corpus, or ahead of it in none; else nothing."""
     differences, corpora = gains(runs), [run.corpus for run in list(runs.values())[-1]]
-    help_ = f"more documents{'' if method == 'cde' else ', --hold, --replay'} or --merge may help"
+    help_ = f"more documents, more --steps{'' if method == 'cde' else ', --hold, --replay'} or --merge may help"
     count = sum(len(asked(corpus)) for corpus in corpora)
     documents = "1 document" if count == 1 else f"{count} documents"
     chance = f" These are {documents} only, so it may be chance: hold out more." if few(corpora) else ""

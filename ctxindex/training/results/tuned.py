@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxindex.encoding.checkpoint import open_checkpoint
+from ctxindex.encoding.colbert import STANFORD
 from ctxindex.encoding.model_files import read_object
 from ctxindex.encoding.modules import TRANSFORMER_SETTINGS, DenseLayer, LayerNormLayer, transformer_settings_file
 from ctxindex.encoding.options import EncoderOptions, make_spec
@@ -48,7 +49,7 @@ def write_tuned(checkpoint: Checkpoint, spec: EncoderSpec, state: State, into: P
     transformer, heads = parts_of(checkpoint, state)
     write_model(checkpoint, transformer, heads, into, force_mean=spec.force_mean)
     write_settings(into, settings_of(spec, checkpoint))
-    if (into / "modules.json").is_file():
+    if (into / "modules.json").is_file() or (into / STANFORD).is_file():
         say_length(into, into / checkpoint.backbone.relative_to(checkpoint.folder), spec)
 
 
@@ -56,7 +57,7 @@ def say_length(folder: Path, backbone: Path, spec: EncoderSpec) -> None:
     """Let other programs read as much of a text as a window of ours holds, and not what they cut the base's texts to.
 
     Args:
-        folder: of the model, in the layout of sentence-transformers or PyLate.
+        folder: of the model, in the layout of sentence-transformers, PyLate or Stanford's ColBERT.
         backbone: the folder of its transformer.
         spec: how it was read in training.
 
@@ -65,7 +66,9 @@ def say_length(folder: Path, backbone: Path, spec: EncoderSpec) -> None:
     """
     name = "document_length" if spec.multivector else "max_seq_length"
     file = transformer_settings_file(backbone)
-    if file is None or (spec.multivector and name not in read_object(file)):
+    if (folder / STANFORD).is_file():
+        name, file = "doc_maxlen", folder / STANFORD
+    elif file is None or (spec.multivector and name not in read_object(file)):
         file = folder / "config_sentence_transformers.json" if spec.multivector else backbone / TRANSFORMER_SETTINGS
     values = read_object(file, missing_ok=True) | {name: spec.max_tokens}
     file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

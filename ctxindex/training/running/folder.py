@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ctxindex.encoding.model_files import read_any, read_object
@@ -123,16 +124,21 @@ class TrainingFolder:
         self._shared = made is not None
 
     def require_usable(self, *, resume: bool) -> None:
-        """Check that a training may begin here or, with `resume`, go on. Nothing is read but names.
+        """Check that a training may begin here or, with `resume`, go on. Nothing is read but names, and nothing left.
 
         Raises:
             ConfigError: the folder holds something else.
         """
-        if self.out.exists() and not self.out.is_dir():
-            raise ConfigError(f"{self.out} is a file: choose a new folder")
-        above = next(place for place in (self.out, *self.out.absolute().parents) if place.exists())
-        if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
-            raise ConfigError(f"{self.out} cannot be made: {above} is no folder that may be written in")
+        try:
+            if self.out.exists() and not self.out.is_dir():
+                raise ConfigError(f"{self.out} is a file: choose a new folder")
+            above = next(place for place in (self.out, *self.out.absolute().parents) if place.exists())
+            if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+                raise ConfigError(f"{self.out} cannot be made: {above} is no folder that may be written in")
+            with TemporaryDirectory(prefix=".ctxindex-", dir=above):
+                pass
+        except OSError as error:
+            raise ConfigError(f"{self.out} cannot be made ({error.strerror}): choose another folder") from None
         if not self._in_use():
             return
         if not resume:

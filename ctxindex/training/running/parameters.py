@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ctxindex.encoding.backbones import BACKBONES
 from ctxindex.errors import ConfigError
 from ctxindex.training.running.lora import add_adapters
 
@@ -50,7 +51,8 @@ def _compute_again(transformer: Any) -> None:
     try:
         enable({"use_reentrant": False})
     except ValueError:
+        kind = str(transformer.config.model_type)
         raise ConfigError(
-            f"--gradient-checkpointing does not go with {type(transformer).__name__}: a smaller --mini-batch-tokens "
+            f"--gradient-checkpointing does not go with {BACKBONES.get(kind, kind)}: a smaller --mini-batch-tokens "
             "spares memory with any model"
         ) from None

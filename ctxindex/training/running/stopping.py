@@ -8,6 +8,7 @@ as often as before.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,37 @@ class BestOfThisFolder(TrainerCallback):
         best = Path(str(args.output_dir)) / f"checkpoint-{state.best_global_step}"
         if state.best_global_step and best.is_dir():
             state.best_model_checkpoint = str(best)
+
+
+class SavedByTime(TrainerCallback):
+    """Writes a checkpoint where the last is long ago, however few steps that were.
+
+    With the next line of the log, so that what goes on from it writes the same lines. On one device only: several would
+    have to agree on the time.
+
+    Args:
+        seconds: after which there is one.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """See `TrainerCallback`."""
+        self._last = time.monotonic()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """See `TrainerCallback`."""
+        self._last = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """See `TrainerCallback`."""
+        told = state.global_step % int(args.logging_steps) == 0
+        if args.world_size == 1 and told and time.monotonic() - self._last >= self._seconds:
+            control.should_save = True
 
 
 class SavedAsAsked(TrainerCallback):

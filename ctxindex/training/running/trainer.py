@@ -33,7 +33,7 @@ from ctxindex.training.objective import Backward, Objective, StepLoss
 from ctxindex.training.results.measured import METRIC
 from ctxindex.training.running.folder import CHECKPOINTS as CHECKPOINTS
 from ctxindex.training.running.folder import LOGS as LOGS
-from ctxindex.training.running.stopping import BestOfThisFolder, Patience, SavedAsAsked
+from ctxindex.training.running.stopping import BestOfThisFolder, Patience, SavedAsAsked, SavedByTime
 
 if TYPE_CHECKING:
     from ctxindex.training.model import ContextualModel
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 _WAITING = 24 * 60 * 60
 """Seconds that devices wait for each other: as long as the first may measure."""
+
+_LOST = 10 * 60
+"""Seconds after which there is a checkpoint, whatever was asked for."""
 
 Validate = Callable[[], Mapping[str, float]]
 """Measures the model as it is now; `METRIC` is among what it gives."""
@@ -296,7 +299,7 @@ def callbacks_of(schedule: Schedule, folder: Path, *, watched: bool, tensorboard
     """
     stopping = [Patience(schedule.patience)] if schedule.patience and watched else []
     drawing = [_tensorboard(folder / LOGS)] if tensorboard else []
-    return [*stopping, BestOfThisFolder(), SavedAsAsked(), *drawing]
+    return [*stopping, BestOfThisFolder(), SavedAsAsked(), SavedByTime(_LOST), *drawing]
 
 
 def _tensorboard(folder: Path) -> TrainerCallback:

@@ -112,7 +112,7 @@ def test_judgments_that_make_no_sense(tmp_path: Path, qrels: str, reason: str) -
             [*QUERIES, {"_id": "q1", "text": "Another?"}],
             r"queries.jsonl.gz, line 4: the query 'q1' has another",
         ),
-        (CORPUS, [{"_id": "q1", "text": ""}], "query 'q1' has no text"),
+        (CORPUS, [{"_id": "q1", "text": ""}], "query 'q1' asks nothing"),
     ],
 )
 def test_files_that_make_no_sense(

@@ -116,7 +116,7 @@ def test_units_that_make_no_sense_are_an_error_only_to_who_asks_for_them(
         ([asked(), asked(start=28)], r"line 2: has the span \[28, 27\), which ends before it begins"),
         ([asked(start=-1)], "outside of"),
         ([asked(doc_id="z")], "queries.jsonl, line 1: is about the document 'z', which the set does not have"),
-        ([asked(query=" ")], "line 1: has no text"),
+        ([asked(query=" ")], "line 1: asks nothing"),
         ([asked(query=3)], 'line 1: "query" is a number, not a string'),
         (["", '{"query_id": "q"}'], 'line 2: has no "query"'),
         ([asked(), "{"], "queries.jsonl, line 2: broken JSON at character 1"),

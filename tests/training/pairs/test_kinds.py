@@ -141,6 +141,8 @@ def test_english_is_told_from_other_languages() -> None:
         ("About 40 percent of the goods were sold before the harvest.", "what percentage of the goods"),
         ("In 1066 a duke came, and article 288 states that nothing is due here.", ""),
         ("Because the rent was paid in 1999 the landlord was content with it.", ""),
+        ("The island demanded a fair share of its trade in 1999 and 2001.", ""),
+        ("The boats of the island shall be ready on October 22 & 23, 2011 in the harbour of the duke.", ""),
         ("The castle was built in 1204 and sold in 1310 to the next duke.", ""),
         ("The island has a very long history of trade with its many neighbours.", ""),
         (

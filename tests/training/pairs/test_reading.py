@@ -154,7 +154,7 @@ def test_documents_that_cannot_be_read_leave_queries_without_an_answer(tmp_path:
         ([{**pair("Arles", 0), "remove": [5]}], '"remove" is'),
         ([{**pair("Arles", 0), "remove": [3, 9999]}], '"remove" is outside of the'),
         ([{"query": "q", "doc_id": "Nowhere", "start": 0, "end": 3}], "which the set does not have"),
-        ([{"query": " ", "doc_id": "Arles", "chunk": 0}], "p.jsonl, line 1: has no text"),
+        ([{"query": " ", "doc_id": "Arles", "chunk": 0}], "p.jsonl, line 1: asks nothing"),
         ([{**pair("Arles", 0), "evidence": "words that nobody wrote"}], "make the pairs again"),
     ],
 )

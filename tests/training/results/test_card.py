@@ -80,8 +80,8 @@ def test_a_control_says_that_it_reads_no_corpus() -> None:
 def test_what_is_recommended_is_what_there_is() -> None:
     runs = runs_of(people(name="people"))
     same = {**runs, "tuned": runs["base, each chunk alone"]}
-    assert "more documents, --hold, --replay or --merge may help" in verdict(same)
-    assert "more documents or --merge may help" in verdict(same, "cde")
+    assert "more documents, more --steps, --hold, --replay or --merge may help" in verdict(same)
+    assert "more documents, more --steps or --merge may help" in verdict(same, "cde")
 
 
 def test_it_says_why_so_much_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:

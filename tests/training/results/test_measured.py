@@ -8,7 +8,7 @@ from ctxindex.training.results import measured as measured_module
 from ctxindex.training.results.measured import FEW, asked, least_share, mean_of, which_weights
 from ctxindex.training.schedule import Schedule
 from tests.evaluation.builders import people
-from tests.training.results.test_card import run_of
+from tests.training.results.builders import run_of
 
 BEST = [0.5, 0.9, 0.4, 0.8, 0.6]
 

@@ -216,7 +216,7 @@ def test_attention_lets_go_of_what_it_kept(folders: dict[str, Path], monkeypatch
 def test_a_model_that_cannot_is_refused(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     _, model = load(folders, "bert")
     monkeypatch.setattr(type(model.transformer), "supports_gradient_checkpointing", False)
-    with pytest.raises(ConfigError, match="--gradient-checkpointing does not go with BertModel"):
+    with pytest.raises(ConfigError, match="--gradient-checkpointing does not go with BERT"):
         choose_parameters(model, Schedule(gradient_checkpointing=True))
 
 

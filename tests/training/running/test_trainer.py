@@ -173,6 +173,16 @@ def test_checkpoints_are_as_many_as_this_run_asks_for(folder: Path, tmp_path: Pa
     assert {one.name for one in (tmp_path / "one" / CHECKPOINTS).iterdir()} == {"checkpoint-4", "checkpoint-6"}
 
 
+@pytest.mark.parametrize(("seconds", "expected"), [(0.0, {10, 12}), (3600.0, {12})])
+def test_a_checkpoint_is_never_long_ago(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, expected: set[int]
+) -> None:
+    monkeypatch.setattr("ctxindex.training.running.trainer._LOST", seconds)
+    made(folder, tmp_path, {"steps": 12, "save_every": 100})[0].train()
+    found = {int(one.name.rpartition("-")[2]) for one in (tmp_path / CHECKPOINTS).iterdir()}
+    assert found == expected  # with a line of the log, and at the end
+
+
 def test_what_had_been_stopped_does_not_go_on(folder: Path, tmp_path: Path) -> None:
     schedule = {"steps": 20, "evaluate_every": 1, "patience": 2}
     values = [0.3, 0.6, 0.5, 0.4, 0.9]
