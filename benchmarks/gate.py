@@ -294,8 +294,9 @@ def write(found: Mapping[str, Any], steps: int, out: Path) -> None:
         f"One seed, {steps} steps each. Gate and mask are trained as `{COMPARED}`: a bias for keys of other chunks, "
         f"learnt for each layer and head; {MASKED:.0%} of the rows in which a chunk sees nothing but itself. Seconds "
         "are those of a forward pass, relative to one without a gate (`python benchmarks/gate.py`). Through the blend, "
-        "every chunk is read once more, alone (b = 0.6), for 1.6 to 1.9 times the seconds of an index (below); in one "
-        "pass that view is left out (`python benchmarks/ablations.py`)."
+        "every chunk is read once more, alone (b = 0.6), for 1.6 to 1.9 times the seconds of an index (MiniLM with the "
+        "chunk as it is, below; behind its opening it is a little more); in one pass that view is left out (`python "
+        "benchmarks/ablations.py`)."
     )
     page = {"about": about, "sets": ablations.SETS, "runs": [found[name] for name in VARIANTS if name in found]}
     out.parent.mkdir(exist_ok=True)
