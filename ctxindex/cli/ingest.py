@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -115,8 +116,6 @@ def _print_some(what: str, entries: list[tuple[str, str]]) -> None:
 
 
 def _print_next(index: Index, report: IngestReport, is_new: bool, settings: dict[str, Any]) -> None:
-    from ctxindex.encoding.known_models import local_folder
-
     if report.dry_run:
         return
     spec = index.spec
@@ -135,9 +134,14 @@ def _print_next(index: Index, report: IngestReport, is_new: bool, settings: dict
             f"{spec.encoder.model} was not trained for context, so each chunk was embedded alone. "
             "To embed chunks in the context of their documents: --method late, with a new --index NAME."
         )
-    # What the index was built with may lie elsewhere by now, and search has to be told as this command was.
-    named = settings.get("model")
-    folder = None if named is None else local_folder(named)
-    elsewhere = folder is not None and named != spec.encoder.model and str(folder) != spec.encoder.model
-    moved = ["--model", shlex.quote(str(folder))] if elsewhere else []
+    moved = _moved(settings.get("model"), spec.encoder.model)
     click.echo(" ".join(["Next: ctxindex search 'your question'", *chosen_store(settings), *moved]))
+
+
+def _moved(model: str | None, built_with: str) -> list[str]:
+    """What search has to be told, too, where the model of the index lies elsewhere by now than where it lay."""
+    if model is None or model == built_with:
+        return []
+    folder = Path(model).expanduser()
+    place = str(folder.resolve()) if folder.is_dir() else model  # as an index names its model
+    return [] if place == built_with else ["--model", shlex.quote(place)]
